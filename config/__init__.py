@@ -1,0 +1,1 @@
+"""Settings of the deployable worker: the environment, Celery's own configuration, the queues."""

@@ -1,0 +1,141 @@
+"""Provider accounts: ``default`` from the environment, further ones from PROVIDER_ACCOUNTS_FILE.
+
+What an account consists of is said by the provider's own model; nothing here knows a provider. The optional fields of
+the environment (base URL, User-Agent parts, code overrides) hold for the accounts of the file too, unless an account
+gives its own. One exception keeps credentials from going to the wrong host: an account that gives any URL of its own
+takes none from the environment.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from cardtoken.contract import DEFAULT
+from config.environment import read_secret_files, variable_name
+from config.faults import Fault, faults_of
+
+FILE_VARIABLE = "PROVIDER_ACCOUNTS_FILE"
+_ACCOUNT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SHAPE = 'a JSON object such as {"opay": {"NAME": {"merchant_id": "…", "private_key": "…"}}}'
+
+#: Account by name, for one provider.
+Accounts = dict[str, BaseModel]
+
+
+def read_accounts(
+    models: Mapping[str, type[BaseModel]], given: dict[str, str]
+) -> tuple[dict[str, Accounts], list[Fault]]:
+    """The accounts of every provider that has any, and all that is wrong with them."""
+    in_file, faults = _read_file(given.get(FILE_VARIABLE), models)
+    accounts: dict[str, Accounts] = {}
+    for provider, model in models.items():
+        unreadable = read_secret_files(model, provider, given)
+        faults += unreadable
+        fields = {name: variable_name(provider, name) for name in model.model_fields}
+        values = {name: given[variable] for name, variable in fields.items() if variable in given}
+        own, own_faults = _default_account(provider, model, values)
+        spoilt = {fault.variable.removesuffix("_FILE") for fault in unreadable}
+        faults += [fault for fault in own_faults if fault.variable not in spoilt]
+        shared = {name: value for name, value in values.items() if not model.model_fields[name].is_required()}
+        further, further_faults = _further_accounts(provider, model, in_file.get(provider, {}), shared)
+        faults += further_faults
+        if DEFAULT in own and DEFAULT in further:
+            where = f"{FILE_VARIABLE}"
+            faults.append(Fault(where, f"{provider}.{DEFAULT} is given in the environment too", "keep one of them"))
+        if own or further:
+            accounts[provider] = {**further, **own}
+    return accounts, faults
+
+
+def plain_http_faults(provider: str, accounts: Accounts) -> list[Fault]:
+    """A fault for each URL of an account that would send credentials in the clear to another host."""
+    faults = []
+    for name, account in accounts.items():
+        for field, value in account:
+            if field.endswith("_url") and isinstance(value, str) and _is_plain(value):
+                variable = variable_name(provider, field)
+                if name != DEFAULT:
+                    variable = f"{FILE_VARIABLE} ({provider}.{name}.{field})"
+                fix = "use https://, or set ALLOW_PLAIN_HTTP=1 outside production"
+                faults.append(Fault(variable, "is http:// on a host other than loopback", fix))
+    return faults
+
+
+def _is_plain(url: str) -> bool:
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return False
+    host = parts.hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
+def _default_account(provider: str, model: type[BaseModel], values: dict[str, str]) -> tuple[Accounts, list[Fault]]:
+    mandatory = [name for name, info in model.model_fields.items() if info.is_required()]
+    present = [name for name in mandatory if name in values]
+    try:
+        return {DEFAULT: model.model_validate(values)}, []
+    except ValidationError as error:
+        faults = []
+        for fault in faults_of(error, model, lambda field: variable_name(provider, field)):
+            if fault.problem != "is missing":
+                faults.append(fault)
+            elif present:
+                because = f"is missing, while {variable_name(provider, present[0])} is set"
+                faults.append(Fault(fault.variable, because, fault.fix))
+        return {}, faults
+
+
+def _further_accounts(
+    provider: str, model: type[BaseModel], entries: Mapping[str, Any], shared: Mapping[str, str]
+) -> tuple[Accounts, list[Fault]]:
+    accounts: Accounts = {}
+    faults: list[Fault] = []
+    for name, entry in entries.items():
+        where = f"{FILE_VARIABLE} ({provider}.{name if _ACCOUNT_NAME.fullmatch(name) else '…'})"
+        if not _ACCOUNT_NAME.fullmatch(name):
+            faults.append(Fault(where, "has a bad name", "use 1 to 64 of A-Z a-z 0-9 . _ -"))
+            continue
+        if not isinstance(entry, dict):
+            faults.append(Fault(where, "is not a JSON object", _SHAPE))
+            continue
+        brings_url = any(field.endswith("_url") for field in entry)
+        inherited = {f: v for f, v in shared.items() if not (brings_url and f.endswith("_url"))}
+        try:
+            accounts[name] = model.model_validate({**inherited, **entry})
+        except ValidationError as error:
+            # What is wrong with an inherited value has been said of its own variable already.
+            faults += [
+                Fault(where, f"{fault.variable} {fault.problem}", fault.fix)
+                for fault in faults_of(error, model, str)
+                if fault.variable not in inherited or fault.variable in entry
+            ]
+    return accounts, faults
+
+
+def _read_file(path: str | None, models: Mapping[str, type[BaseModel]]) -> tuple[dict[str, Any], list[Fault]]:
+    if path is None:
+        return {}, []
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        fix = "name a file that this user can read"
+        return {}, [Fault(FILE_VARIABLE, f"cannot be read: {error.strerror}", fix)]
+    except (ValueError, RecursionError):
+        return {}, [Fault(FILE_VARIABLE, "is not JSON", _SHAPE)]
+    if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
+        return {}, [Fault(FILE_VARIABLE, "has the wrong shape", _SHAPE)]
+    known = ", ".join(models)
+    return content, [
+        Fault(FILE_VARIABLE, "names a provider that there is not", f"use one of: {known}")
+        for provider in content
+        if provider not in models
+    ]

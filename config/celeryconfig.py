@@ -1,0 +1,40 @@
+"""Celery's settings, under Celery's own names. What depends on the environment is added by ``tasks.app``."""
+
+# JSON only, in both directions. The second type is what the worker's own intake hands on.
+accept_content = ["json", "application/x-lookup+json"]
+task_serializer = "json"
+result_serializer = "json"
+enable_utc = True
+timezone = "UTC"
+
+# Waiting for providers is what a worker does all day: threads wait cheaply, and share connections and access tokens.
+worker_pool = "threads"
+# Messages that run at once. Most of a message's time is its provider's.
+worker_concurrency = 64
+# One message in hand for each thread: enough to never idle, and no more is lost sight of in a worker's memory.
+worker_prefetch_multiplier = 1
+
+# A message is acknowledged when its results are out, however its task ends up ending.
+task_acks_late = True
+task_acks_on_failure_or_timeout = False
+# Results go to the result queues. Celery's own result backend would only be a second, unread copy.
+task_ignore_result = True
+result_backend = None
+task_store_errors_even_if_ignored = False
+
+# A queue that is not declared is a mistake in -Q, not a wish.
+task_create_missing_queues = False
+# Flower and `celery events` see every task. The producer's own event would hold its arguments.
+worker_send_task_events = True
+task_send_sent_event = False
+
+# A worker that starts before Redis does waits for it.
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
+# Work in hand goes on when the connection is lost: it is fenced against being published twice.
+worker_cancel_long_running_tasks_on_connection_loss = False
+
+# The log is ours to configure, standard output nobody's to redirect.
+worker_hijack_root_logger = True
+worker_redirect_stdouts = False
+worker_proc_alive_timeout = 10.0

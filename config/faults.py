@@ -1,0 +1,43 @@
+"""What is wrong with a configuration, all of it at once, in words that name the variable and the fix."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One variable, what is wrong with it (never its value), and what to set instead."""
+
+    variable: str
+    problem: str
+    fix: str = ""
+
+
+class ConfigurationError(Exception):
+    """The process cannot start as it is configured."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        count = len(self.faults)
+        lines = [f"The configuration is wrong in {count} place{'s' if count != 1 else ''}:"]
+        for fault in self.faults:
+            lines.append(f"  {fault.variable}: {fault.problem}")
+            if fault.fix:
+                lines.append(f"      fix: {fault.fix}")
+        return "\n".join(lines)
+
+
+def faults_of(error: ValidationError, model: type[BaseModel], variable: Callable[[str], str]) -> Iterable[Fault]:
+    """The faults in a validation error; ``variable`` names the environment variable of a field."""
+    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+        field = str(detail["loc"][0]) if detail["loc"] else ""
+        info = model.model_fields.get(field)
+        inner = ".".join(str(part) for part in detail["loc"][1:] if not str(part).startswith("function-"))
+        problem = "is missing" if detail["type"] == "missing" else detail["msg"].removeprefix("Value error, ")
+        problem = problem[:1].lower() + problem[1:]
+        yield Fault(variable(field), f"{inner}: {problem}" if inner else problem, (info and info.description) or "")

@@ -1,0 +1,26 @@
+"""Providers × lanes → queues, said once."""
+
+from collections.abc import Iterable
+
+from kombu import Exchange, Queue
+
+from cardtoken.contract import Lane
+
+
+def queue_name(provider: str, lane: Lane) -> str:
+    """The Redis list that holds the lane's messages of a provider."""
+    return f"lookup.{provider}.{lane}"
+
+
+def queues(providers: Iterable[str]) -> list[Queue]:
+    """The queues of the providers, on the anonymous exchange: a message's list is its queue, and no binding is kept."""
+    return [
+        Queue(name, Exchange(""), routing_key=name)
+        for provider in providers
+        for name in (queue_name(provider, lane) for lane in Lane)
+    ]
+
+
+def lane_of(queue: str | None) -> Lane:
+    """The lane of a queue's messages; a queue that is none of ours counts as bulk, the patient one."""
+    return Lane.INTERACTIVE if queue and queue.endswith(f".{Lane.INTERACTIVE}") else Lane.BULK

@@ -1,0 +1,154 @@
+"""The environment, typed and checked once, at the start of a process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from cardtoken.secret import Secret
+from config.accounts import Accounts, plain_http_faults, read_accounts
+from config.environment import DOTENV, read_secret_files, variables
+from config.faults import ConfigurationError, Fault, faults_of
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Retention = Annotated[int, Field(ge=1, le=31_536_000)]
+_SCHEMES = ("redis://", "rediss://", "sentinel://")
+
+
+def _readable(path: Path) -> Path:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    return path
+
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+
+
+def _names(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """Everything but the provider accounts. The field ``retry_base_delay`` is the variable ``RETRY_BASE_DELAY``."""
+
+    model_config = SettingsConfigDict(
+        env_file=DOTENV,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+    environment: str = Field(default="development", max_length=64, description="a short name, such as production")
+    allow_plain_http: bool = Field(default=False, description="1 or 0; never 1 in production")
+
+    redis_sentinel_master: str | None = Field(default=None, description="the primary's name in Sentinel, as mymaster")
+    redis_sentinel_password: Secret | None = Field(default=None, description="the password of the sentinels")
+    redis_ca_file: ReadableFile | None = Field(default=None, description="a readable PEM file of the authority")
+    redis_url: Secret = Field(
+        default=Secret("redis://127.0.0.1:6379/0"),
+        description="redis://HOST:PORT/DB, rediss://… with TLS, or sentinel://HOST:PORT;sentinel://HOST:PORT/DB",
+    )
+
+    http_connect_timeout: Seconds = Field(default=3, description="seconds, such as 3")
+    http_read_timeout: Seconds = Field(default=10, description="seconds, such as 10")
+    http_total_timeout: Seconds = Field(default=15, description="seconds for one attempt in all, such as 15")
+    http_max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 28, description="bytes, 1024 or more")
+    http_ca_file: ReadableFile | None = Field(default=None, description="a readable PEM file, used in place of certifi")
+    http_use_env_proxies: bool = Field(default=False, description="1 to obey HTTPS_PROXY and NO_PROXY, else 0")
+    provider_concurrency: int = Field(default=64, ge=1, le=1024, description="a whole number from 1 to 1024")
+
+    retry_base_delay: Seconds = Field(default=0.5, description="seconds, such as 0.5")
+    retry_max_delay: Seconds = Field(default=60, description="seconds, not below RETRY_BASE_DELAY")
+    retry_max_attempts: int = Field(default=5, ge=1, le=100, description="a whole number from 1 to 100")
+    interactive_deadline: Seconds = Field(default=30, description="seconds, such as 30")
+    bulk_deadline: Seconds = Field(default=3600, description="seconds, such as 3600")
+
+    max_message_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 29, description="bytes, 1024 or more")
+    result_queues: Annotated[
+        frozenset[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}\z")]],
+        NoDecode,
+        BeforeValidator(_names),
+    ] = Field(default=frozenset(), description="names of 1 to 64 of A-Z a-z 0-9 . _ - with commas between them")
+    result_retention: Retention = Field(default=86_400, description="seconds, a whole number from 1")
+    result_stream_maxlen: int = Field(default=1_000_000, ge=1, description="a whole number from 1")
+    dead_letter_retention: Retention = Field(default=2_592_000, description="seconds, a whole number from 1")
+    dead_letter_maxlen: int = Field(default=100_000, ge=1, description="a whole number from 1")
+
+    @field_validator("allow_plain_http")
+    @classmethod
+    def _never_in_production(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("environment") == "production":
+            raise ValueError("is refused where ENVIRONMENT is production")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: Secret, info: ValidationInfo) -> Secret:
+        url = value.get_secret_value()
+        if not url.startswith(_SCHEMES):
+            raise ValueError("must begin with one of " + ", ".join(_SCHEMES))
+        if url.startswith("sentinel://") and not info.data.get("redis_sentinel_master"):
+            raise ValueError("is sentinel://, so REDIS_SENTINEL_MASTER is needed")
+        return value
+
+    @field_validator("retry_max_delay")
+    @classmethod
+    def _not_below_base(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("retry_base_delay", 0):
+            raise ValueError("is below RETRY_BASE_DELAY")
+        return value
+
+    @classmethod
+    def from_variables(cls, given: dict[str, str]) -> tuple[Self | None, list[Fault]]:
+        """The settings, or none and what is wrong with them."""
+        faults = read_secret_files(cls, "", given)
+        secrets = {name: given[name.upper()] for name in _SECRETS if name.upper() in given}
+        try:
+            return cls.model_validate(secrets), faults
+        except ValidationError as error:
+            return None, faults + list(faults_of(error, cls, str.upper))
+
+
+_SECRETS = ("redis_url", "redis_sentinel_password")
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that a process was told: its settings, and the accounts by provider and name."""
+
+    settings: Settings
+    accounts: Mapping[str, Accounts]
+
+
+def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
+    """Read and check everything; raises :class:`ConfigurationError` with all faults at once.
+
+    ``account_models`` maps a provider's name to the model of its accounts.
+    """
+    given = variables()
+    settings, faults = Settings.from_variables(given)
+    accounts, account_faults = read_accounts(account_models, given)
+    faults += account_faults
+    # Where the settings have faults of their own, all of these are still told; only doubt about the switch is left out.
+    allowed = settings.allow_plain_http if settings else "ALLOW_PLAIN_HTTP" in given
+    if not allowed:
+        for provider, named in accounts.items():
+            faults += plain_http_faults(provider, named)
+    if faults or settings is None:
+        raise ConfigurationError(faults)
+    return Configuration(settings, accounts)

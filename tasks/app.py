@@ -1,0 +1,191 @@
+"""The Celery application: the one place where settings meet classes."""
+
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from celery import Celery
+from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
+from redis import Redis
+
+from cardtoken.contract import Lane
+from config import celeryconfig, queues
+from config.faults import ConfigurationError
+from config.settings import Configuration, Settings, load
+from tasks import lookup, startup
+from tasks.broker import transport
+from tasks.broker.intake import Intake
+from tasks.engine import Engine
+from tasks.http import HttpClient, Limits
+from tasks.lookup import Desk, Lookups
+from tasks.lookups import Reader
+from tasks.providers import PROVIDERS
+from tasks.providers.provider import Account
+from tasks.retry import RetryPolicy
+from tasks.stores.connection import connect
+from tasks.stores.quarantine import Quarantine
+from tasks.stores.results import Bounds, ResultStore
+from tasks.stores.retention import Retention
+from tasks.telemetry.logs import tame
+
+#: Exit status of a process that is configured wrongly: EX_CONFIG of sysexits.h.
+EX_CONFIG = 78
+
+
+def _refuse(error: Exception) -> None:
+    sys.stderr.write(f"{error}\n")
+    sys.exit(EX_CONFIG)
+
+
+def _configured() -> Configuration:
+    try:
+        return load({name: provider.account for name, provider in PROVIDERS.items()})
+    except ConfigurationError as error:
+        _refuse(error)
+        raise
+
+
+def _celery_settings(settings: Settings) -> dict[str, Any]:
+    """The part of Celery's settings that the environment decides."""
+    url = settings.redis_url.get_secret_value()
+    options: dict[str, Any] = {"socket_keepalive": True, "health_check_interval": 30}
+    if settings.redis_sentinel_master:
+        options["master_name"] = settings.redis_sentinel_master
+    if settings.redis_sentinel_password:
+        options["sentinel_kwargs"] = {"password": settings.redis_sentinel_password.get_secret_value()}
+    chosen: dict[str, Any] = {"broker_url": url, "broker_transport_options": options}
+    if url.startswith("rediss://"):
+        ca_file = str(settings.redis_ca_file) if settings.redis_ca_file else None
+        chosen["broker_use_ssl"] = {"ssl_cert_reqs": "required", "ssl_ca_certs": ca_file}
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """What a worker process has and no other process does."""
+
+    lookups: Lookups
+    engines: tuple[Engine, ...]
+    http: HttpClient
+    retention: Retention
+
+
+configuration = _configured()
+app = Celery("cardtoken", set_as_current=True)
+app.config_from_object(celeryconfig)
+app.conf.update(_celery_settings(configuration.settings))
+app.conf.task_queues = queues.queues(configuration.accounts)
+app.conf.task_routes = {
+    f"lookup.{provider}": {"queue": queues.queue_name(provider, Lane.BULK)} for provider in configuration.accounts
+}
+
+_stopping = threading.Event()
+_worker: _Worker | None = None
+
+
+def _lookups() -> Lookups:
+    if _worker is None:
+        raise RuntimeError("lookups run in a worker: start one with `celery -A tasks worker`")
+    return _worker.lookups
+
+
+for _provider in PROVIDERS:
+    lookup.register(app, _provider, queues.lane_of, _lookups)
+
+
+def _assemble(redis: Redis) -> _Worker:
+    settings = configuration.settings
+    limits = Limits(
+        connect=settings.http_connect_timeout,
+        read=settings.http_read_timeout,
+        total=settings.http_total_timeout,
+        max_body=settings.http_max_body_bytes,
+    )
+    http = HttpClient(
+        limits,
+        settings.provider_concurrency,
+        ca_file=str(settings.http_ca_file) if settings.http_ca_file else None,
+        use_env_proxies=settings.http_use_env_proxies,
+    )
+    policy = RetryPolicy(settings.retry_base_delay, settings.retry_max_delay, settings.retry_max_attempts)
+    deadlines = {Lane.INTERACTIVE: settings.interactive_deadline, Lane.BULK: settings.bulk_deadline}
+    desks = {
+        name: Desk(
+            provider=name,
+            reader=Reader(model=provider.request, deadlines=deadlines, result_queues=settings.result_queues),
+            engine=Engine(
+                provider,
+                # Read with the provider's own model, so they are its accounts.
+                cast("dict[str, Account]", configuration.accounts.get(name, {})),
+                http=http,
+                policy=policy,
+                concurrency=settings.provider_concurrency,
+            ),
+        )
+        for name, provider in PROVIDERS.items()
+    }
+    results = Bounds(settings.result_retention, settings.result_stream_maxlen)
+    dead_letters = Bounds(settings.dead_letter_retention, settings.dead_letter_maxlen)
+    names = frozenset(f"lookup.{name}" for name in PROVIDERS)
+    transport.install(Intake(names, settings.max_message_bytes, Quarantine(redis, dead_letters)))
+    return _Worker(
+        lookups=Lookups(desks, ResultStore(redis, results, dead_letters), _stopping),
+        engines=tuple(desk.engine for desk in desks.values()),
+        http=http,
+        retention=Retention(redis, results, dead_letters),
+    )
+
+
+@celeryd_init.connect(weak=False)
+def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
+    """Check what has to be right, before Celery connects to anything, and assemble the worker."""
+    global _worker  # noqa: PLW0603 - a process is a worker or it is not, and Celery tells by this signal alone
+    settings = configuration.settings
+    tame()
+    password = settings.redis_sentinel_password
+    redis = connect(
+        settings.redis_url.get_secret_value(),
+        ca_file=settings.redis_ca_file,
+        sentinel_master=settings.redis_sentinel_master or "",
+        sentinel_password=password.get_secret_value() if password else None,
+    )
+    try:
+        startup.check_pool(options.get("pool_cls") or conf.worker_pool)
+        startup.check_queues(
+            options.get("queues") or (),
+            consumed=[queue.name for queue in queues.queues(configuration.accounts)],
+            known=[queue.name for queue in queues.queues(PROVIDERS)],
+            switched_off=set(PROVIDERS) - set(configuration.accounts),
+        )
+        startup.check_redis(redis, _where(settings), _stopping)
+    except startup.StartupError as error:
+        _refuse(error)
+    _worker = _assemble(redis)
+
+
+@worker_ready.connect(weak=False)
+def _ready(**_: Any) -> None:
+    if _worker is not None:
+        _worker.retention.start()
+
+
+@worker_shutting_down.connect(weak=False)
+def _end(**_: Any) -> None:
+    _stopping.set()
+
+
+@worker_shutdown.connect(weak=False)
+def _ended(**_: Any) -> None:
+    if _worker is not None:
+        _worker.retention.stop()
+        for engine in _worker.engines:
+            engine.close()
+        _worker.http.close()
+
+
+def _where(settings: Settings) -> str:
+    """Redis' address, without user and password."""
+    parts = urlsplit(settings.redis_url.get_secret_value().split(";")[0])
+    return f"{parts.hostname or '127.0.0.1'}:{parts.port or 6379}"

@@ -1,0 +1,246 @@
+"""Is this queue entry one of our messages? Decided here, before kombu or Celery sees anything of it.
+
+Pure: bytes in, a message or the reason why it is none out. The reasons are words of this service; nothing of the
+entry is quoted in them.
+"""
+
+import base64
+import binascii
+import bz2
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from cardtoken.contract import MAX_REQUESTS
+from tasks.state import RetryState
+
+#: A task id longer than this, or with characters that are not printed, is nobody's.
+_MAX_ID = 255
+_CONTENT_TYPES: Final = frozenset({"application/json", "application/x-lookup+json"})
+_CODINGS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "binary"})
+#: How far ahead of now an ``eta`` may lie. Nothing waits for years.
+_FARTHEST_ETA = timedelta(days=366)
+_CHAINING = ("callbacks", "errbacks", "chain", "chord")
+
+
+class MalformedError(ValueError):
+    """The entry is no message of this service; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """A message that a task can take. Its repr shows nothing of what is asked for."""
+
+    task: str
+    id: str
+    requests: list[object] = field(repr=False)
+    retry: dict[str, Any] | None = field(default=None, repr=False)
+    retries: int = 0
+    eta: datetime | None = None
+    expires: datetime | None = None
+    priority: int = 0
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    decoder = zlib.decompressobj()
+    return _bounded(decoder.decompress(data, limit + 1), limit, whole=decoder.eof)
+
+
+def _bunzip(data: bytes, limit: int) -> bytes:
+    decoder = bz2.BZ2Decompressor()
+    return _bounded(decoder.decompress(data, limit + 1), limit, whole=decoder.eof)
+
+
+def _unxz(data: bytes, limit: int) -> bytes:
+    decoder = lzma.LZMADecompressor(memlimit=64 << 20)
+    return _bounded(decoder.decompress(data, limit + 1), limit, whole=decoder.eof)
+
+
+def _bounded(data: bytes, limit: int, *, whole: bool) -> bytes:
+    if len(data) > limit:
+        raise MalformedError("larger than the limit once decompressed")
+    if not whole:
+        raise MalformedError("compressed data ends too early")
+    return data
+
+
+#: kombu's names of what a producer may have compressed a body with.
+_DECOMPRESS: Final[Mapping[str, Callable[[bytes, int], bytes]]] = {
+    "application/x-gzip": _inflate,
+    "application/x-bz2": _bunzip,
+    "application/x-lzma": _unxz,
+    "application/x-xz": _unxz,
+}
+
+
+def open_envelope(raw: bytes, tasks: frozenset[str], limit: int) -> Envelope:
+    """Read a queue entry; raises :class:`MalformedError` with the reason for the quarantine.
+
+    ``tasks`` are the names of the tasks that there are, ``limit`` the largest entry in bytes, also when decompressed.
+    """
+    if len(raw) > limit:
+        raise MalformedError("larger than the limit")
+    entry = _object(_json(raw, "the entry"), "the entry")
+    headers = _object(entry.get("headers") or {}, "headers")
+    body = _json(_body(entry, headers, limit), "the body")
+    if isinstance(body, list):
+        return _protocol_2(headers, body, entry, tasks)
+    return _protocol_1(_object(body, "the body"), entry, tasks)
+
+
+def _protocol_2(
+    headers: Mapping[str, Any], body: list[Any], entry: Mapping[str, Any], tasks: frozenset[str]
+) -> Envelope:
+    if len(body) != 3:
+        raise MalformedError("the body is not a list of args, kwargs and embed")
+    args, kwargs, embed = body
+    return _envelope(headers, args, kwargs, _object(embed or {}, "embed"), entry=entry, tasks=tasks)
+
+
+def _protocol_1(body: Mapping[str, Any], entry: Mapping[str, Any], tasks: frozenset[str]) -> Envelope:
+    return _envelope(body, body.get("args") or [], body.get("kwargs"), body, entry=entry, tasks=tasks)
+
+
+def _envelope(
+    head: Mapping[str, Any],
+    args: object,
+    kwargs: object,
+    embed: Mapping[str, Any],
+    *,
+    entry: Mapping[str, Any],
+    tasks: frozenset[str],
+) -> Envelope:
+    task, task_id = head.get("task"), head.get("id")
+    if not isinstance(task, str) or not isinstance(task_id, str):
+        raise MalformedError("no task or no id")
+    if not 0 < len(task_id) <= _MAX_ID or not task_id.isprintable():
+        raise MalformedError("an id that is empty, too long or not printable")
+    if task not in tasks:
+        raise MalformedError("a task that is not of this service")
+    if any(embed.get(name) for name in _CHAINING):
+        raise MalformedError("links, chains and chords are not taken")
+    if args not in ([], None):
+        raise MalformedError("positional arguments")
+    retries = _whole_number(head.get("retries"), "retries")
+    requests, retry = _requests(kwargs, retries)
+    return Envelope(
+        task=task,
+        id=task_id,
+        requests=requests,
+        retry=retry,
+        retries=retries,
+        eta=_eta(head.get("eta")),
+        expires=_time(head.get("expires"), "expires"),
+        priority=_priority(entry),
+    )
+
+
+def _requests(kwargs: object, retries: int) -> tuple[list[object], dict[str, Any] | None]:
+    fields = _object(kwargs, "kwargs")
+    # What this service adds when it retries; a producer's own message has no business with it.
+    own = {"requests", "retry"} if retries else {"requests"}
+    if "requests" not in fields or not fields.keys() <= own:
+        raise MalformedError("kwargs are not exactly requests")
+    requests = fields["requests"]
+    if not isinstance(requests, list) or not 0 < len(requests) <= MAX_REQUESTS:
+        raise MalformedError(f"requests is not a list of 1 to {MAX_REQUESTS}")
+    retry = fields.get("retry")
+    if retry is not None:
+        try:
+            state = RetryState.model_validate(retry)
+        except ValidationError:
+            raise MalformedError("the state of a retry cannot be read") from None
+        if len(state.lookups) != len(requests):
+            raise MalformedError("the state of a retry does not fit its requests")
+    return requests, retry
+
+
+def _body(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) -> bytes:
+    if entry.get("content-type") not in _CONTENT_TYPES:
+        raise MalformedError("a content type other than JSON")
+    coding = entry.get("content-encoding") or "utf-8"
+    if not isinstance(coding, str) or coding.lower() not in _CODINGS:
+        raise MalformedError("a content encoding other than UTF-8")
+    body = entry.get("body")
+    if not isinstance(body, str):
+        raise MalformedError("no body")
+    properties = _object(entry.get("properties") or {}, "properties")
+    match properties.get("body_encoding"):
+        case None | "":
+            data = body.encode("utf-8", "surrogatepass")
+        case "base64":
+            try:
+                data = base64.b64decode(body, validate=True)
+            except (binascii.Error, ValueError):
+                raise MalformedError("the body is not base64") from None
+        case _:
+            raise MalformedError("an unknown body encoding")
+    compression = headers.get("compression")
+    if compression is None:
+        return data
+    decompress = _DECOMPRESS.get(compression) if isinstance(compression, str) else None
+    if decompress is None:
+        raise MalformedError("an unknown compression")
+    try:
+        return decompress(data, limit)
+    except (zlib.error, OSError, EOFError, lzma.LZMAError):
+        raise MalformedError("the body cannot be decompressed") from None
+
+
+def _json(data: bytes, what: str) -> object:
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise MalformedError(f"{what} is not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise MalformedError(f"{what} is not JSON") from None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _object(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MalformedError(f"{what} is not an object")
+    return value
+
+
+def _whole_number(value: object, what: str) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise MalformedError(f"{what} is not a whole number")
+    return value
+
+
+def _priority(entry: Mapping[str, Any]) -> int:
+    priority = _object(entry.get("properties") or {}, "properties").get("priority")
+    return priority if isinstance(priority, int) and not isinstance(priority, bool) and 0 <= priority <= 255 else 0
+
+
+def _time(value: object, what: str) -> datetime | None:
+    """Celery's times: ISO 8601, in UTC where they name no zone."""
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+            raise ValueError  # noqa: TRY301 - one way out for all that is no time
+        time = datetime.fromisoformat(value)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise MalformedError(f"{what} is not a time") from None
+
+
+def _eta(value: object) -> datetime | None:
+    eta = _time(value, "eta")
+    if eta is not None and eta > datetime.now(UTC) + _FARTHEST_ETA:
+        raise MalformedError("an eta more than a year ahead")
+    return eta

@@ -1,0 +1,126 @@
+"""One HTTP exchange: a request goes out, a whole answer or a failure comes back. Nothing is raised.
+
+No redirect is followed, no cookie kept, no proxy taken from the environment unless asked, no compression asked for or
+accepted, TLS always verified.
+"""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import monotonic
+from urllib.parse import urlsplit
+
+import requests
+import urllib3.exceptions
+from requests.utils import get_environ_proxies
+
+from cardtoken.contract import Category
+from tasks.deadline import BoundedAdapter, deadline
+from tasks.outcomes import Failure
+from tasks.wire import HttpRequest, HttpResponse
+
+#: What went wrong → what it is to a lookup. The first row that any error in the chain of causes fits counts.
+_FAILURES: tuple[tuple[tuple[type[BaseException], ...], Category, str], ...] = (
+    ((TimeoutError, urllib3.exceptions.TimeoutError), Category.TIMEOUT, "no whole answer in time from {host}"),
+    ((socket.gaierror,), Category.UNAVAILABLE, "the name {host} cannot be resolved"),
+    ((ssl.SSLCertVerificationError,), Category.UNAVAILABLE, "the certificate of {host} cannot be verified"),
+    ((ssl.SSLError,), Category.UNAVAILABLE, "no TLS connection to {host}"),
+    ((urllib3.exceptions.ProxyError,), Category.UNAVAILABLE, "the proxy before {host} cannot be used"),
+    ((ConnectionRefusedError,), Category.UNAVAILABLE, "{host} refused the connection"),
+    ((ConnectionError,), Category.UNAVAILABLE, "{host} closed the connection without a whole answer"),
+    ((http.client.IncompleteRead,), Category.UNAVAILABLE, "{host} ended its answer too early"),
+    ((http.client.HTTPException,), Category.PROTOCOL, "what {host} answered is not HTTP"),
+    ((OSError, urllib3.exceptions.HTTPError), Category.UNAVAILABLE, "no exchange with {host}"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds for one connect, one read and one attempt in all; bytes of the largest answer."""
+
+    connect: float
+    read: float
+    total: float
+    max_body: int
+
+
+class HttpClient:
+    """Pooled connections, shared by all threads of the process.
+
+    ``connections`` is how many idle ones are kept for each host; more than that may be open at once.
+    """
+
+    def __init__(
+        self, limits: Limits, connections: int, *, ca_file: str | None = None, use_env_proxies: bool = False
+    ) -> None:
+        self.limits = limits
+        self._adapter = BoundedAdapter(connections, ca_file)
+        self._use_env_proxies = use_env_proxies
+
+    def send(self, request: HttpRequest, until: float | None = None) -> HttpResponse | Failure:
+        """Exchange one request within ``limits.total`` seconds, and before ``until`` (``time.monotonic``) if given."""
+        at = monotonic() + self.limits.total
+        try:
+            with deadline(at if until is None else min(at, until)):
+                return self._exchange(request)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+            return _failure(error, request)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._adapter.close()
+
+    def _exchange(self, request: HttpRequest) -> HttpResponse | Failure:
+        prepared = requests.PreparedRequest()
+        prepared.prepare(
+            method=request.method,
+            url=request.url,
+            headers={"User-Agent": "cardtoken", **request.headers, "Accept-Encoding": "identity"},
+            data=request.body,
+        )
+        response = self._adapter.send(
+            prepared,
+            stream=True,
+            timeout=(self.limits.connect, self.limits.read),
+            proxies=get_environ_proxies(request.url) if self._use_env_proxies else None,
+        )
+        limit = self.limits.max_body
+        try:
+            encoding = response.headers.get("Content-Encoding", "identity")
+            body: bytes = response.raw.read(limit + 1, decode_content=False)
+            if len(body) > limit:
+                return Failure(
+                    Category.PROTOCOL, f"the answer is larger than {limit} bytes", http_status=response.status_code
+                )
+            if encoding.lower() != "identity":
+                words = "the answer is compressed, which was not asked for"
+                return Failure(Category.PROTOCOL, words, http_status=response.status_code)
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return HttpResponse(response.status_code, headers, body)
+        finally:
+            # After a body read to its end the connection is back in the pool already; any other is closed here.
+            response.close()
+
+
+def _failure(error: BaseException, request: HttpRequest) -> Failure:
+    # The errors' own words quote the URL, and the URL may hold a reference: none of them goes further.
+    host = urlsplit(request.url).hostname or "the provider"
+    chain = list(_chain(error))
+    for kinds, category, words in _FAILURES:
+        if any(isinstance(link, kinds) for link in chain):
+            return Failure(category, words.format(host=host))
+    return Failure(Category.INTERNAL, f"the request to {host} could not be made ({type(error).__name__})")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that it wraps: libraries keep the cause in the arguments, in ``reason`` or as the cause."""
+    queue: list[object] = [error]
+    seen: set[int] = set()
+    while queue:
+        link = queue.pop(0)
+        if isinstance(link, BaseException) and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            queue += [*link.args, getattr(link, "reason", None), link.__cause__, link.__context__]

@@ -1,0 +1,50 @@
+"""What one call to a provider can come to."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cardtoken.contract import Category, TokenRecord
+
+
+class Answer(StrEnum):
+    """What a provider's code can mean beside a category of failure."""
+
+    FOUND = "found"
+    NOT_FOUND = "not_found"
+
+
+#: What a provider's code or status is treated as: data in a table, never an if.
+Verdict = Answer | Category
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The provider knows the token; this is what is behind it."""
+
+    token: TokenRecord
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The provider has no such token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The provider's answer, or the lack of one, leaves open what is behind the token.
+
+    ``code`` is the provider's own, ``message`` the provider's own or this service's words; neither holds a secret.
+    ``retry_after`` is how many seconds the provider asked to be left alone, if it did.
+    """
+
+    category: Category
+    message: str
+    code: str | None = None
+    http_status: int | None = None
+    retry_after: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.category} {self.code}" if self.code else f"{self.category}"
+
+
+Outcome = Found | NotFound | Failure

@@ -1,0 +1,170 @@
+"""OPay: Card Token Info API, ``POST /api/v1/international/token/query``.
+
+The signature is the lowercase hex HMAC-SHA512 of the request body under the merchant's private key (OPay's token
+pages; its official Java SDK does the same). Errors come with HTTP 200: the ``code`` in the body decides, and the
+HTTP status only where there is no readable body.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, Field
+
+from cardtoken.contract import Category, Customer, OpayRequest, TokenRecord
+from cardtoken.secret import Secret
+from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
+from tasks.providers import fields
+from tasks.providers.provider import Account, BaseUrl, HeaderText, Provider, Query
+from tasks.providers.scrub import scrubbed
+from tasks.providers.statuses import failure_of, protocol_failure, retry_after
+from tasks.wire import HttpRequest, HttpResponse
+
+SANDBOX: Final = "https://sandbox-cashierapi.opaycheckout.com"
+_PATH = "/api/v1/international/token/query"
+
+#: Codes on OPay's error page, and five-digit ones that integrators report. A code that is not here is ``rejected``.
+#: "00000" is in every sample of a success; the page's prose says "00".
+CODES: Final[Mapping[str, Verdict]] = {
+    "00000": Answer.FOUND,
+    "00": Answer.FOUND,
+    "09": Category.TIMEOUT,
+    "90": Category.UNAVAILABLE,
+    "91": Category.UNAVAILABLE,
+    "96": Category.UNAVAILABLE,
+    "50003": Category.UNAVAILABLE,
+    "02000": Category.AUTHENTICATION,
+    "02002": Category.AUTHENTICATION,
+    "02007": Category.AUTHENTICATION,
+    "02001": Category.INVALID_REQUEST,
+    "98": Category.INVALID_REQUEST,
+    "99": Category.INVALID_REQUEST,
+    "02006": Answer.NOT_FOUND,
+    "02812": Answer.NOT_FOUND,
+    "00012": Answer.NOT_FOUND,
+    "97": Category.REJECTED,
+    "02003": Category.REJECTED,
+    "02004": Category.REJECTED,
+    "20000": Category.REJECTED,
+}
+
+
+def _json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class OpayAccount(Account):
+    """One merchant at OPay."""
+
+    merchant_id: HeaderText = Field(description="the merchant number that OPay gave, such as 256612345678901")
+    private_key: Secret = Field(min_length=1, description="the merchant's private key (OPAYPRV…)")
+    base_url: BaseUrl = Field(default=SANDBOX, description=f"OPay's host in your country, such as {SANDBOX}")
+    code_overrides: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=64)], Answer | Category], BeforeValidator(_json)
+    ] = Field(
+        default_factory=dict,
+        description='a JSON object from OPay code to category, found or not_found, such as {"50003": "rejected"}',
+    )
+
+
+def sign(body: bytes, private_key: Secret) -> str:
+    """The signature of exactly these bytes, in lowercase hex."""
+    return hmac.new(private_key.get_secret_value().encode(), body, hashlib.sha512).hexdigest()
+
+
+def build(query: Query[OpayAccount]) -> HttpRequest:
+    """The request for one card token; the signed bytes are the sent ones."""
+    body = json.dumps({"opayToken": query.reference.get_secret_value()}, separators=(",", ":")).encode()
+    return HttpRequest(
+        method="POST",
+        url=query.account.base_url + _PATH,
+        headers={
+            "Authorization": f"Bearer {sign(body, query.account.private_key)}",
+            "MerchantId": query.account.merchant_id,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+        },
+        body=body,
+    )
+
+
+def parse(response: HttpResponse, query: Query[OpayAccount]) -> Outcome:
+    """What OPay's answer says about the token that was asked for, and about no other."""
+    try:
+        answer = fields.json_object(response.body)
+    except fields.UnreadableError as error:
+        return protocol_failure(response, str(error)) if response.status == 200 else _by_status(response)
+    code = fields.text(answer.get("code"))
+    if code is None:
+        return protocol_failure(response, "no code in it") if response.status == 200 else _by_status(response)
+    verdict = query.account.code_overrides.get(code) or CODES.get(code, Category.REJECTED)
+    match verdict:
+        case Answer.FOUND:
+            return _found(answer.get("data"), response, query)
+        case Answer.NOT_FOUND:
+            return NotFound()
+        case category:
+            secrets = (query.reference, query.account.private_key, _signature(query))
+            return Failure(
+                category=category,
+                code=scrubbed(code[:64], secrets),
+                message=scrubbed(fields.text(answer.get("message")), secrets) or "OPay gave no message",
+                http_status=response.status,
+                retry_after=retry_after(response),
+            )
+
+
+def _by_status(response: HttpResponse) -> Failure:
+    # A 404 without OPay's body comes from whatever stands before it, and says nothing about the card token.
+    if response.status == 404:
+        return protocol_failure(response, "no OPay API at this URL: look at OPAY_BASE_URL")
+    return failure_of(response)
+
+
+def _signature(query: Query[OpayAccount]) -> Secret:
+    return Secret(build(query).headers["Authorization"].removeprefix("Bearer "))
+
+
+def _found(data: object, response: HttpResponse, query: Query[OpayAccount]) -> Found | Failure:
+    if not isinstance(data, dict):
+        return protocol_failure(response, "a success without data")
+    token = data.get("opayToken")
+    if token != query.reference.get_secret_value():
+        return protocol_failure(response, "a success that does not name the card token asked for")
+    return Found(
+        TokenRecord(
+            value=query.reference,
+            brand=fields.brand(data.get("brand")),
+            brand_raw=fields.text(data.get("brand")),
+            first6=fields.digits(data.get("firstSixDigits"), 6),
+            last4=fields.digits(data.get("lastFourDigits"), 4),
+            exp_month=fields.month(data.get("expiryMonth")),
+            exp_year=fields.year(data.get("expiryYear")),
+            created_at=fields.unix_time(data.get("createTimestamp")),
+            customer=_customer(data.get("customerInfo")),
+        )
+    )
+
+
+def _customer(info: object) -> Customer | None:
+    if not isinstance(info, dict):
+        return None
+    customer = Customer(
+        id=fields.text(info.get("customerId")),
+        name=fields.text(info.get("customerName")),
+        email=fields.text(info.get("customerEmail")),
+        phone=fields.text(info.get("customerMobile")),
+    )
+    return customer if customer != Customer() else None
+
+
+PROVIDER: Final = Provider(
+    name="opay",
+    request=OpayRequest,
+    account=OpayAccount,
+    build=build,
+    parse=parse,
+    codes=CODES,
+)

@@ -1,0 +1,83 @@
+"""What an adapter is: a request model, an account model, ``build``, ``parse`` and a code table. No I/O anywhere."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cardtoken.contract import LookupRequest
+from cardtoken.secret import CardToken, Secret
+from tasks.outcomes import Failure, Outcome, Verdict
+from tasks.wire import HttpRequest, HttpResponse
+
+
+def _checked_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be a URL such as https://api.example.com")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must have no user, query or fragment")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a bad port") from None
+    return value.rstrip("/")
+
+
+BaseUrl = Annotated[str, Field(pattern=r"^[!-~]+\z", max_length=2048), AfterValidator(_checked_url)]
+#: Text that may stand in an HTTP header as it is.
+HeaderText = Annotated[str, Field(pattern=r"^[!-~]([ -~]*[!-~])?\z", max_length=256)]
+
+
+class Account(BaseModel):
+    """Whose credentials a lookup uses. A field ``x`` of provider ``p`` is the variable ``P_X``; see its description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
+
+
+A = TypeVar("A", bound=Account)
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[A]):
+    """One attempt at one lookup, as an adapter sees it."""
+
+    reference: CardToken
+    account: A
+    #: Unique for each attempt: 32 hexadecimal characters.
+    request_id: str
+    #: Where the provider wants one.
+    access_token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A provider's short-lived credential and how many seconds it was said to hold."""
+
+    value: Secret
+    expires_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccessTokens(Generic[A]):
+    """How a provider that wants access tokens gives them out."""
+
+    build: Callable[[A], HttpRequest]
+    parse: Callable[[HttpResponse, A], AccessToken | Failure]
+    #: Whether this answer to a lookup says that the access token is no longer good.
+    refused: Callable[[HttpResponse], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider(Generic[A]):
+    """One provider: everything the engine needs to know of it."""
+
+    name: str
+    request: type[LookupRequest]
+    account: type[A]
+    build: Callable[[Query[A]], HttpRequest]
+    parse: Callable[[HttpResponse, Query[A]], Outcome]
+    codes: Mapping[str, Verdict] = field(repr=False)
+    access_tokens: AccessTokens[A] | None = None

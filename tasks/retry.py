@@ -1,0 +1,77 @@
+"""When to ask a provider again. Decides, never sleeps."""
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cardtoken.contract import Category
+from tasks.outcomes import Failure
+
+#: What may pass by itself within seconds. A lookup with any other failure ends with it.
+TRANSIENT = frozenset({Category.TIMEOUT, Category.UNAVAILABLE, Category.RATE_LIMITED})
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Try again, not before this moment."""
+
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The failure is the lookup's result."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential backoff with full jitter, and a floor.
+
+    The wait before attempt n + 1 is drawn evenly from 0 to ``base_delay * 2 ** (n - 1)``, that bound capped at
+    ``max_delay``; a draw under a tenth of ``base_delay`` becomes that tenth, so that nobody is asked again in the same
+    instant. Where the provider said how long to stay away, the draw comes on top of its word, which may exceed
+    ``max_delay``: all that were sent away together do not come back together. With base 0.5 and maximum 60 seconds the
+    bounds are 0.5, 1, 2, 4, … 60.
+    """
+
+    base_delay: float
+    max_delay: float
+    max_attempts: int
+    draw: Callable[[float, float], float] = random.uniform
+
+    def decide(self, failure: Failure, attempts: int, now: datetime, deadline: datetime) -> Again | GiveUp:
+        """What follows a failure; ``attempts`` are the calls made so far, this one included."""
+        if failure.category not in TRANSIENT or attempts >= self.max_attempts:
+            return GiveUp()
+        try:
+            not_before = now + timedelta(seconds=self.delay(attempts, failure.retry_after))
+        except OverflowError:  # the provider asked to be left alone for longer than there is a calendar for
+            return GiveUp()
+        return Again(not_before) if not_before < deadline else GiveUp()
+
+    def delay(self, attempts: int, retry_after: float | None = None) -> float:
+        """Seconds to wait after so many attempts."""
+        # Beyond 2 ** 64 the cap has long been reached, and the power would outgrow a float.
+        bound = min(self.max_delay, self.base_delay * 2.0 ** min(attempts - 1, 64))
+        return (retry_after or 0.0) + max(self.draw(0.0, bound), self.base_delay / 10)
+
+
+#: Lookups of one list that are due within so many seconds of each other are tried again together.
+WAVE = 1.0
+
+
+def next_wave(due: Iterable[tuple[datetime, datetime]]) -> datetime:
+    """When a list should come back whose lookups may be tried again from one moment and until another.
+
+    The list comes back for the first of them, and as late as that still serves it: whoever is due within ``WAVE``
+    seconds comes along, unless waiting for them would let a deadline pass. At least one pair must be given.
+    """
+    (at, deadline), *others = sorted(due)
+    last = at + timedelta(seconds=WAVE)
+    for not_before, until in others:
+        deadline = min(deadline, until)
+        if not_before > last or not_before >= deadline:
+            break
+        at = not_before
+    return at

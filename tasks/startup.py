@@ -1,0 +1,87 @@
+"""What has to be right before a worker takes its first message."""
+
+import logging
+import re
+import threading
+from collections.abc import Iterable, Sequence
+
+from redis import AuthenticationError, Redis, RedisError, ResponseError
+
+logger = logging.getLogger(__name__)
+
+_OLDEST_REDIS = (6, 2)
+_THREADS = {"threads", "celery.concurrency.thread:TaskPool"}
+#: Seconds between two tries to reach a Redis that is not there yet: the first, and the longest.
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 5.0
+
+
+class StartupError(Exception):
+    """The worker cannot start; the text says why and what to do."""
+
+
+def check_pool(pool: object) -> None:
+    """Refuse every pool but threads; ``pool`` is an alias, a path or a class."""
+    name = pool if isinstance(pool, str) else f"{getattr(pool, '__module__', '')}:{getattr(pool, '__name__', '')}"
+    if name not in _THREADS:
+        raise StartupError(
+            f"The pool {name} cannot be used: lookups of a list run side by side on threads that share connections, "
+            "access tokens and limits; other pools would share none of them. Leave out -P, or say -P threads."
+        )
+
+
+def check_queues(
+    wanted: Sequence[str] | None, consumed: Iterable[str], known: Iterable[str], switched_off: Iterable[str]
+) -> None:
+    """Refuse to start without a provider, or for a queue that is switched off or that there is not."""
+    consumed, known, off = list(consumed), set(known), sorted(switched_off)
+    if not consumed:
+        raise StartupError(
+            "No provider has an account, so there is nothing to do. Set OPAY_MERCHANT_ID and OPAY_PRIVATE_KEY, "
+            "AFTERPAY_CLIENT_ID and AFTERPAY_CLIENT_SECRET, or PROVIDER_ACCOUNTS_FILE; see .env.example."
+        )
+    for queue in wanted or ():
+        if queue in consumed:
+            continue
+        if queue in known:
+            raise StartupError(
+                f"-Q names {queue}, but its provider has no account here (without one: {', '.join(off)}). "
+                "Set its account's variables, see .env.example, or leave the queue out."
+            )
+        raise StartupError(f"-Q names {queue}, which is no queue of this service. There are: {', '.join(consumed)}.")
+
+
+def check_redis(redis: Redis, where: str, stopping: threading.Event) -> None:
+    """Wait until Redis is there, then refuse one that is too old or may evict; ``where`` is its URL without secrets."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            info = redis.info()
+            break
+        except AuthenticationError as error:
+            raise StartupError(f"Redis at {where} refuses the user or password in REDIS_URL.") from error
+        except ResponseError as error:
+            # Loading its data is the one answer that time mends.
+            if not str(error).startswith("LOADING"):
+                raise StartupError(f"Redis at {where} does not answer INFO: {str(error)[:100]}") from error
+        except (RedisError, OSError) as error:
+            if pause == _FIRST_PAUSE:
+                logger.warning("Redis at %s is not there yet (%s); waiting for it", where, type(error).__name__)
+        if stopping.wait(pause):
+            raise StartupError(f"Stopped while waiting for Redis at {where}.")
+        pause = min(pause * 2, _LONGEST_PAUSE)
+    _check_version(info, where)
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise StartupError(
+            f"Redis at {where} has maxmemory-policy {policy}: when its memory is full it would throw away lookups and "
+            "results. Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf)."
+        )
+
+
+def _check_version(info: dict[str, object], where: str) -> None:
+    # Valkey says which Redis it is compatible with: 7.2.4.
+    found = str(info.get("redis_version", "0"))
+    numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:2])
+    if numbers < _OLDEST_REDIS:
+        raise StartupError(f"Redis at {where} is version {found}; 6.2 or later is needed, or Valkey.")
