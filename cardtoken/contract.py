@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -33,6 +34,7 @@ RESULT_STREAM_PREFIX: Final = "token-records:"
 DEAD_LETTERS: Final = "lookup:dead-letters"
 QUARANTINE: Final = "lookup:quarantine"
 
+_MAX_REFERENCE = 1024
 _MAX_METADATA_KEYS = 16
 _MAX_METADATA_BYTES = 2048
 MAX_ERROR_MESSAGE: Final = 500
@@ -125,7 +127,15 @@ def format_time(value: datetime) -> str:
 Time = Annotated[datetime, BeforeValidator(parse_time), PlainSerializer(format_time, return_type=str, when_used="json")]
 LookupId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}\z")]
 QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}\z")]
-Reference = Annotated[CardToken, Field(min_length=1, max_length=1024)]
+
+
+def _sized(value: CardToken) -> CardToken:
+    if not 1 <= len(value) <= _MAX_REFERENCE:
+        raise ValueError(f"must be 1 to {_MAX_REFERENCE} characters")
+    return value
+
+
+Reference = Annotated[CardToken, AfterValidator(_sized)]
 
 
 class _Model(BaseModel):

@@ -13,9 +13,9 @@ def queue_name(provider: str, lane: Lane) -> str:
 
 
 def queues(providers: Iterable[str]) -> list[Queue]:
-    """The queues of the providers, on the anonymous exchange: a message's list is its queue, and no binding is kept."""
+    """The queues of the providers. Exchanges play no part: a message's queue is the list that it is found in."""
     return [
-        Queue(name, Exchange(""), routing_key=name)
+        Queue(name, Exchange(name), routing_key=name)
         for provider in providers
         for name in (queue_name(provider, lane) for lane in Lane)
     ]

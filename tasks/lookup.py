@@ -146,8 +146,9 @@ def register(app: Celery, provider: str, lane_of: Callable[[str | None], Lane], 
         ended, postponed, waiting = shared.take(provider, message, requests, state)
         remaining = sorted([*(step.lookup for step in postponed), *waiting], key=lambda each: each.index)
         if remaining:
-            at = next_wave((each.not_before or datetime.now(UTC), each.deadline) for each in remaining)
-            countdown = max(0.0, (at - datetime.now(UTC)).total_seconds())
+            now = datetime.now(UTC)
+            at = next_wave(now, ((each.not_before or now, each.deadline) for each in remaining))
+            countdown = (at - now).total_seconds()
             reason = PendingLookupsError(_reason(provider, postponed, waiting, countdown))
             kwargs = {
                 "requests": [each.sent for each in remaining],

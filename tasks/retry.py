@@ -61,17 +61,17 @@ class RetryPolicy:
 WAVE = 1.0
 
 
-def next_wave(due: Iterable[tuple[datetime, datetime]]) -> datetime:
+def next_wave(now: datetime, due: Iterable[tuple[datetime, datetime]]) -> datetime:
     """When a list should come back whose lookups may be tried again from one moment and until another.
 
     The list comes back for the first of them, and as late as that still serves it: whoever is due within ``WAVE``
     seconds comes along, unless waiting for them would let a deadline pass. At least one pair must be given.
     """
-    (at, deadline), *others = sorted(due)
-    last = at + timedelta(seconds=WAVE)
+    (first, deadline), *others = sorted((max(now, not_before), until) for not_before, until in due)
+    at = first
     for not_before, until in others:
         deadline = min(deadline, until)
-        if not_before > last or not_before >= deadline:
+        if not_before > first + timedelta(seconds=WAVE) or not_before >= deadline:
             break
         at = not_before
     return at
