@@ -1,0 +1,31 @@
+"""Servers that tests share. Each module that changes how one behaves starts its own instead."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.redis_server import RedisServer
+from tests.harness import Service, Simulator
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis-compatible server, empty at the start."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[Simulator]:
+    """Both providers."""
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def service(redis_server: RedisServer, simulator: Simulator) -> Iterator[Service]:
+    """The service with one worker for all queues, on an empty database."""
+    service = Service(redis_server, simulator)
+    service.redis.flushall()
+    with service.worker():
+        yield service

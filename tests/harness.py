@@ -1,0 +1,178 @@
+"""The whole service on one machine, for tests: a real Redis, real providers over HTTP, a real worker process.
+
+Producers here are bare Celery and bare Redis: they know the contract and nothing of the project.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import redis
+import requests
+from celery import Celery
+
+from sandbox.processes import Child, start, wait_for_line
+from sandbox.redis_server import RedisServer
+
+ROOT = Path(__file__).parent.parent
+MERCHANT, PRIVATE_KEY = "256612345678901", "OPAYPRV16160617080050.388604510744898"
+CLIENT, CLIENT_SECRET = "afterpay", "merchantABC"
+
+T = TypeVar("T")
+
+#: What a test's environment must not inherit from the machine that runs it.
+_OURS = ("REDIS_", "OPAY_", "AFTERPAY_", "HTTP_", "RETRY_", "RESULT_", "DEAD_LETTER_", "PROVIDER_", "SENTRY_")
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without anything that the service reads."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+
+
+def until(ask: Callable[[], T | None], timeout: float = 20.0, pause: float = 0.01) -> T:
+    """The first answer that is not None; fails after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while (answer := ask()) is None:
+        if time.monotonic() > end:
+            raise AssertionError(f"not so after {timeout} s")
+        time.sleep(pause)
+    return answer
+
+
+class Simulator:
+    """Both providers, in a process of their own."""
+
+    def __init__(self, *args: str) -> None:
+        self.child = start([sys.executable, "-m", "simulator", *args], name="simulator", cwd=ROOT)
+        self.url = wait_for_line(self.child, r"listening on (\S+)", 20).group(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.child.stop()
+
+    def stats(self, *references: str) -> dict[str, Any]:
+        """The counters; ``by_reference`` only of those named."""
+        query = [("reference", reference) for reference in references or ("",)]
+        answer: dict[str, Any] = requests.get(f"{self.url}/_simulator/stats", params=query, timeout=10).json()
+        return answer
+
+    def behave(self, **behaviour: object) -> None:
+        """Change how the providers behave, as its README says."""
+        requests.put(f"{self.url}/_simulator/behaviour", json=behaviour, timeout=10).raise_for_status()
+
+    def reset(self) -> None:
+        """Counters and behaviour start again."""
+        requests.post(f"{self.url}/_simulator/reset", timeout=10).raise_for_status()
+
+
+class Worker:
+    """A worker process: ``celery -A tasks worker``."""
+
+    def __init__(self, environment: Mapping[str, str], *args: str, level: str = "INFO") -> None:
+        name = f"w{uuid.uuid4().hex[:8]}@test"
+        command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-l", level, "-n", name, *args]
+        self.lines: list[str] = []
+        self.child: Child = start(command, name="worker", cwd=ROOT, env=environment, on_line=self.lines.append)
+
+    def ready(self, timeout: float = 30) -> Self:
+        """Wait until it consumes."""
+        wait_for_line(self.child, r" ready\.$", timeout)
+        return self
+
+    def stop(self, grace: float = 20) -> int:
+        """SIGTERM; answers the exit status."""
+        return self.child.stop(grace)
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self.child.send_signal(signal.SIGSTOP)
+
+    @property
+    def log(self) -> str:
+        """All that it has written."""
+        return "\n".join(self.lines)
+
+
+class Service:
+    """Redis, the providers, and workers between them."""
+
+    def __init__(self, server: RedisServer, simulator: Simulator, **environment: str) -> None:
+        self.server = server
+        self.simulator = simulator
+        self.redis: redis.Redis = redis.Redis.from_url(server.url)
+        self.producer = Celery("a-producer-of-its-own", broker=server.url)
+        self.environment = {
+            **clean_environment(),
+            "REDIS_URL": server.url,
+            "OPAY_BASE_URL": simulator.url,
+            "OPAY_MERCHANT_ID": MERCHANT,
+            "OPAY_PRIVATE_KEY": PRIVATE_KEY,
+            "AFTERPAY_BASE_URL": simulator.url,
+            "AFTERPAY_CLIENT_ID": CLIENT,
+            "AFTERPAY_CLIENT_SECRET": CLIENT_SECRET,
+            "RETRY_BASE_DELAY": "0.05",
+            "RETRY_MAX_DELAY": "0.3",
+            **environment,
+        }
+
+    @contextmanager
+    def worker(self, *args: str, level: str = "INFO", **environment: str) -> Iterator[Worker]:
+        """A worker that consumes, until the end of the block."""
+        worker = Worker({**self.environment, **environment}, *args, level=level)
+        try:
+            yield worker.ready()
+        finally:
+            worker.child.stop()
+
+    def send(self, provider: str, requests: Sequence[object], lane: str = "interactive", **options: Any) -> str:
+        """Send one message as any Celery producer would; answers its task id."""
+        task_id = options.pop("task_id", None) or str(uuid.uuid4())
+        self.producer.send_task(
+            f"lookup.{provider}",
+            kwargs={"requests": list(requests)},
+            queue=f"lookup.{provider}.{lane}",
+            task_id=task_id,
+            **options,
+        )
+        return task_id
+
+    def entries(self, stream: str) -> list[dict[str, Any]]:
+        """The entries of a stream, as text; bytes that are no text stay bytes."""
+        return [{key.decode(): _text(value) for key, value in fields.items()} for _, fields in self.redis.xrange(stream)]
+
+    def results(self, task_id: str, count: int, reply_to: str = "default", timeout: float = 20) -> list[dict[str, Any]]:
+        """The results of a task, in the order of their index, once there are so many of them."""
+
+        def ask() -> list[dict[str, Any]] | None:
+            found = [json.loads(entry["result"]) for entry in self.entries(f"token-records:{reply_to}")]
+            found = [result for result in found if result["task_id"] == task_id]
+            return found if len(found) >= count else None
+
+        return sorted(until(ask, timeout), key=lambda result: str(result["lookup_id"]))
+
+    def quarantined(self, raw: bytes, timeout: float = 20) -> dict[str, Any]:
+        """The quarantine's entry for exactly these bytes, once it is there."""
+
+        def ask() -> dict[str, Any] | None:
+            for _, fields in self.redis.xrange("lookup:quarantine"):
+                if fields[b"raw"] == raw:
+                    return {key.decode(): _text(value) for key, value in fields.items()}
+            return None
+
+        return until(ask, timeout)
+
+
+def _text(value: bytes) -> Any:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
