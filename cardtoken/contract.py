@@ -132,6 +132,8 @@ QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}\z")]
 def _sized(value: CardToken) -> CardToken:
     if not 1 <= len(value) <= _MAX_REFERENCE:
         raise ValueError(f"must be 1 to {_MAX_REFERENCE} characters")
+    if not value.get_secret_value().isprintable():  # half of a surrogate pair is not, nor is a line break
+        raise ValueError("must be printable text")
     return value
 
 
