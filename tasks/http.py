@@ -89,7 +89,10 @@ class HttpClient:
         limit = self.limits.max_body
         try:
             encoding = response.headers.get("Content-Encoding", "identity")
-            body: bytes = response.raw.read(limit + 1, decode_content=False)
+            body = bytearray()
+            # Read on until there is nothing: only then does urllib3 tell an answer that ended too early.
+            while len(body) <= limit and (chunk := response.raw.read(limit + 1 - len(body), decode_content=False)):
+                body += chunk
             if len(body) > limit:
                 return Failure(
                     Category.PROTOCOL, f"the answer is larger than {limit} bytes", http_status=response.status_code
@@ -98,7 +101,7 @@ class HttpClient:
                 words = "the answer is compressed, which was not asked for"
                 return Failure(Category.PROTOCOL, words, http_status=response.status_code)
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return HttpResponse(response.status_code, headers, body)
+            return HttpResponse(response.status_code, headers, bytes(body))
         finally:
             # After a body read to its end the connection is back in the pool already; any other is closed here.
             response.close()

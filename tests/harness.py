@@ -147,7 +147,9 @@ class Service:
 
     def entries(self, stream: str) -> list[dict[str, Any]]:
         """The entries of a stream, as text; bytes that are no text stay bytes."""
-        return [{key.decode(): _text(value) for key, value in fields.items()} for _, fields in self.redis.xrange(stream)]
+        return [
+            {key.decode(): _text(value) for key, value in fields.items()} for _, fields in self.redis.xrange(stream)
+        ]
 
     def results(self, task_id: str, count: int, reply_to: str = "default", timeout: float = 20) -> list[dict[str, Any]]:
         """The results of a task, in the order of their index, once there are so many of them."""
