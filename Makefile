@@ -1,0 +1,52 @@
+# What people do here, each in one command. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two test processes suit two cores; PYTEST_ARGS takes anything, as in: make test PYTEST_ARGS="-k retention -x"
+JOBS ?= 2
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test check lint types imports lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed ## make .venv from the locked requirements
+
+$(VENV)/installed: requirements/dev.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not ((3, 11) <= v < (3, 14)) and "Python 3.11 to 3.13 is needed; this is %d.%d. Say which, as in: make PYTHON=python3.12 …" % v)'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/installed ## see the main job end to end: Redis, providers, worker, records (ends by itself)
+	@$(BIN)/python -m sandbox.demo
+
+test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not tools" $(PYTEST_ARGS)
+
+check: lint types imports ## lint, types, import rules, and the tests that need more than Python
+	$(BIN)/python -m pytest -m tools $(PYTEST_ARGS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed
+	$(BIN)/mypy
+
+imports: $(VENV)/installed
+	$(BIN)/lint-imports
+
+lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-package cardtoken --extra worker --upgrade -q pyproject.toml -o requirements/worker.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-package cardtoken --extra dev --upgrade -q pyproject.toml -o requirements/dev.txt
+
+clean: ## remove what the above made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
