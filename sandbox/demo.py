@@ -16,7 +16,8 @@ from redis import Redis
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.processes import Processes, signals_as_ctrl_c, wait_for_line
+from sandbox.group import Processes, signals_as_ctrl_c
+from sandbox.processes import wait_for_line
 from sandbox.redis_server import RedisServer
 
 ROOT = Path(__file__).parent.parent

@@ -22,7 +22,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from sandbox.processes import Child, delete_afterwards, signals_as_ctrl_c, start
+from sandbox.group import signals_as_ctrl_c
+from sandbox.guardian import guardian
+from sandbox.processes import Child, start
 
 HOST = "127.0.0.1"
 NAMES = ("redis-server", "valkey-server")
@@ -170,7 +172,7 @@ class RedisServer:
             self._folder = Path(self._directory or tempfile.mkdtemp(prefix="cardtoken-redis-")).resolve()
             self._folder.mkdir(parents=True, exist_ok=True)
             if self._directory is None:
-                delete_afterwards(self._folder)
+                guardian.delete_afterwards(self._folder)
         try:
             self._launch(binary)
         except BaseException:

@@ -14,7 +14,8 @@ import pytest
 import redis
 
 from sandbox import redis_server
-from sandbox.processes import ChildEndedError, Processes, start, wait_for_line
+from sandbox.group import Processes
+from sandbox.processes import ChildEndedError, start, wait_for_line
 from sandbox.redis_server import RedisServer, ServerError, find_server
 
 ROOT = Path(__file__).parents[2]
@@ -247,9 +248,9 @@ def test_a_server_does_not_outlive_the_process_that_started_it(number: signal.Si
 def test_children_and_grandchildren_end_with_a_killed_parent_even_while_it_has_a_fork_and_a_deaf_child() -> None:
     code = (
         "import os, sys, time\n"
-        "from sandbox import processes\n"
+        "from sandbox import guardian\n"
         "from sandbox.processes import start, wait_for_line\n"
-        "processes.GUARDIAN_GRACE = 0.5\n"
+        "guardian.GUARDIAN_GRACE = 0.5\n"
         f"family = start([sys.executable, '-c', {FAMILY!r}])\n"
         f"deaf = start([sys.executable, '-c', {DEAF!r}])\n"
         "grandchild = wait_for_line(family, r'grandchild (\\d+)', 20)[1]\n"
@@ -419,7 +420,8 @@ def test_a_group_notices_the_end_of_a_server_it_watches() -> None:
 def test_ctrl_c_stops_a_group_in_order_with_exit_status_0(number: signal.Signals) -> None:
     code = (
         "import sys\n"
-        "from sandbox.processes import Processes, wait_for_line\n"
+        "from sandbox.group import Processes\n"
+        "from sandbox.processes import wait_for_line\n"
         f"polite = [sys.executable, '-c', {POLITE!r}]\n"
         "try:\n"
         "    with Processes() as group:\n"
