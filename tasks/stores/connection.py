@@ -25,6 +25,8 @@ def connect(
         # Whoever publishes knows for how long to go on trying; a hidden second try would only blur the first failure.
         "retry": Retry(NoBackoff(), 0),
         "client_name": "cardtoken-worker",
+        # Said in so many words, or redis-py opens with HELLO, which a server too old to know it answers with a riddle.
+        "protocol": 2,
     }
     if url.startswith("sentinel://"):
         return _through_sentinel(url, sentinel_master, sentinel_password, options)

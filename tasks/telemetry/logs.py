@@ -7,7 +7,7 @@ import logging
 _TAMED = {
     "urllib3": logging.ERROR,
     "requests": logging.WARNING,
-    "celery.concurrency.base": logging.INFO,
+    "celery.pool": logging.INFO,
     "celery.worker.consumer": logging.INFO,
     "kombu": logging.INFO,
 }
