@@ -1,0 +1,57 @@
+"""What the README shows is run as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from tests.harness import ROOT, Service
+
+
+def block(name: str) -> str:
+    found = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def run(source: str, service: Service, folder: Path) -> str:
+    """Run a program that has nothing of the project at hand."""
+    environment = {**os.environ, "REDIS_URL": service.server.url}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source],
+        env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_producer_and_the_consumer_of_the_readme_work(service: Service, tmp_path: Path) -> None:
+    run(block("producer"), service, tmp_path)
+    printed = run(block("consumer"), service, tmp_path)
+    assert re.fullmatch(r"[0-9a-f-]{36}:0 found 7411\n", printed)
+    run(block("producer"), service, tmp_path)
+    assert run(block("consumer"), service, tmp_path).endswith("found 7411\n"), "the group is there already"
+
+
+def test_the_wheel_holds_the_package_alone_and_needs_two_libraries(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    [wheel] = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    metadata = next(name for name in names if name.endswith("/METADATA"))
+    assert {name.split("/")[0] for name in names} == {"cardtoken", metadata.split("/")[0]}
+    needs = re.findall(
+        r"^Requires-Dist: ([\w-]+)[^;\n]*$", zipfile.ZipFile(wheel).read(metadata).decode(), re.MULTILINE
+    )
+    assert sorted(needs) == ["pydantic", "redis"]
+    probe = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "import cardtoken.contract as contract; print(contract.__file__, sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe, str(wheel)], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert str(wheel) in done.stdout
+    assert "celery" not in done.stdout

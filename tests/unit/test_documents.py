@@ -1,0 +1,77 @@
+"""The documents tell the truth: what they list is there, and what they show runs."""
+
+import json
+import re
+import sys
+import types
+
+import pytest
+from pydantic import BaseModel
+
+from config.settings import Settings
+from tasks.outcomes import Failure, Found, NotFound
+from tasks.providers import PROVIDERS
+from tasks.providers.provider import Query
+from tasks.wire import HttpResponse
+from tests.harness import ROOT
+
+
+def fields_of(model: type[BaseModel], prefix: str = "") -> set[str]:
+    return {f"{prefix}{name}".upper() for name in model.model_fields}
+
+
+def test_the_example_environment_names_every_setting_and_no_other() -> None:
+    text = (ROOT / ".env.example").read_text()
+    named = re.findall(r"^([A-Z][A-Z0-9_]*)=", text, re.MULTILINE)
+    known = fields_of(Settings) | {"PROVIDER_ACCOUNTS_FILE"}
+    for name, provider in PROVIDERS.items():
+        known |= fields_of(provider.account, f"{name}_")
+    assert sorted(named) == sorted(known)
+
+
+@pytest.mark.parametrize("model", [Settings, *(provider.account for provider in PROVIDERS.values())])
+def test_the_example_environment_shows_the_defaults(model: type[BaseModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = dict(re.findall(r"^([A-Z][A-Z0-9_]*)=(.+)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    prefix = next((f"{name}_" for name, provider in PROVIDERS.items() if provider.account is model), "")
+    for name in fields_of(model):
+        monkeypatch.delenv(f"{prefix}{name}".upper(), raising=False)
+    given = {
+        name: shown[f"{prefix}{name}".upper()]
+        for name, info in model.model_fields.items()
+        if f"{prefix}{name}".upper() in shown and not info.is_required()
+    }
+    mandatory = {name: "x" for name, info in model.model_fields.items() if info.is_required()}
+    assert model.model_validate({**mandatory, **given}) == model.model_validate(mandatory)
+
+
+def test_every_setting_says_how_to_set_it() -> None:
+    models: list[type[BaseModel]] = [Settings, *(provider.account for provider in PROVIDERS.values())]
+    silent = [name for model in models for name, info in model.model_fields.items() if not info.description]
+    assert silent == []
+
+
+def test_the_adapter_of_the_guide_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (ROOT / "docs/adding-a-provider.md").read_text()
+    source = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)[0]
+    module = types.ModuleType("tasks.providers.acme")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(source, "acme.py", "exec"), module.__dict__)  # noqa: S102 - the project's own page
+
+    provider = module.PROVIDER
+    request = provider.request(acme_token="acme-token-1")
+    query = Query(request.reference, provider.account(api_key="key-1"), "0" * 32)
+    sent = provider.build(query)
+    assert sent.url == "https://api.acme.example/v2/tokens/acme-token-1"
+    assert sent.headers["Authorization"] == "ApiKey key-1"
+
+    def parsed(answer: object, status: int = 200) -> object:
+        return provider.parse(HttpResponse(status, {}, json.dumps(answer).encode()), query)
+
+    found = parsed({"code": "OK", "token": "acme-token-1", "scheme": "Visa", "last4": "1111"})
+    assert isinstance(found, Found)
+    assert (found.token.brand, found.token.last4) == ("visa", "1111")
+    assert isinstance(parsed({"code": "NO_SUCH_TOKEN"}), NotFound)
+    odd: list[object] = [{"code": "OK", "token": "another"}, {"code": "TRY_LATER"}, {"code": 7}, [], "", None]
+    for answer in odd:
+        assert isinstance(parsed(answer), Failure)
+    assert "key-1" not in str(parsed({"code": "NO", "message": "key-1 is wrong"}))
