@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check lint types imports lock clean
+.PHONY: help install demo test check tools lint types imports lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +28,18 @@ demo: $(VENV)/installed ## see the main job end to end: Redis, providers, worker
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not tools" $(PYTEST_ARGS)
 
-check: lint types imports ## lint, types, import rules, and the tests that need more than Python
+check: lint types imports tools ## lint, types, import rules, and the tests that need more than Python
 	$(BIN)/python -m pytest -m tools $(PYTEST_ARGS)
+
+tools: ## install what those tests need: Debian's redis-server (as root, or with sudo)
+	@command -v redis-server >/dev/null || { \
+		sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
+		$$sudo apt-get update -q && RUNLEVEL=1 $$sudo apt-get install -q -y --no-install-recommends redis-server; }
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 types: $(VENV)/installed
 	$(BIN)/mypy
