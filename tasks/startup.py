@@ -65,6 +65,11 @@ def check_redis(redis: Redis, where: str, stopping: threading.Event) -> None:
             if not str(error).startswith("LOADING"):
                 raise StartupError(f"Redis at {where} does not answer INFO: {str(error)[:100]}") from error
         except (RedisError, OSError) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise StartupError(
+                    f"Redis at {where} has a certificate that cannot be verified. Set REDIS_CA_FILE to the PEM file of "
+                    "the authority that signed it, and use the host name that it is for."
+                ) from error
             if pause == _FIRST_PAUSE:
                 logger.warning("Redis at %s is not there yet (%s); waiting for it", where, type(error).__name__)
         if stopping.wait(pause):
