@@ -109,13 +109,13 @@ class Funding(StrEnum):
 
 def parse_time(value: object) -> datetime:
     """An RFC 3339 time with offset as an aware datetime in UTC; raises ValueError for anything else."""
-    if isinstance(value, str) and _RFC3339.fullmatch(value):
-        value = datetime.fromisoformat(value)
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        try:
+    try:
+        if isinstance(value, str) and _RFC3339.fullmatch(value):
+            value = datetime.fromisoformat(value.upper())
+        if isinstance(value, datetime) and value.tzinfo is not None:
             return value.astimezone(UTC)
-        except OverflowError:
-            pass
+    except (ValueError, OverflowError):  # a day that no month has; their own words quote the value
+        pass
     raise ValueError("must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z")
 
 

@@ -39,8 +39,8 @@ def read_accounts(
         faults += unreadable
         fields = {name: variable_name(provider, name) for name in model.model_fields}
         values = {name: given[variable] for name, variable in fields.items() if variable in given}
-        own, own_faults = _default_account(provider, model, values)
         spoilt = {fault.variable.removesuffix("_FILE") for fault in unreadable}
+        own, own_faults = _default_account(provider, model, values, spoilt)
         faults += [fault for fault in own_faults if fault.variable not in spoilt]
         shared = {name: value for name, value in values.items() if not model.model_fields[name].is_required()}
         further, further_faults = _further_accounts(provider, model, in_file.get(provider, {}), shared)
@@ -78,9 +78,12 @@ def _is_plain(url: str) -> bool:
         return host != "localhost"
 
 
-def _default_account(provider: str, model: type[BaseModel], values: dict[str, str]) -> tuple[Accounts, list[Fault]]:
-    mandatory = [name for name, info in model.model_fields.items() if info.is_required()]
-    present = [name for name in mandatory if name in values]
+def _default_account(
+    provider: str, model: type[BaseModel], values: dict[str, str], spoilt: set[str]
+) -> tuple[Accounts, list[Fault]]:
+    mandatory = [variable_name(provider, name) for name, info in model.model_fields.items() if info.is_required()]
+    given = {variable_name(provider, name) for name in values} | spoilt
+    present = [variable for variable in mandatory if variable in given]
     try:
         return {DEFAULT: model.model_validate(values)}, []
     except ValidationError as error:
@@ -89,7 +92,7 @@ def _default_account(provider: str, model: type[BaseModel], values: dict[str, st
             if fault.problem != "is missing":
                 faults.append(fault)
             elif present:
-                because = f"is missing, while {variable_name(provider, present[0])} is set"
+                because = f"is missing, while {present[0]} is set"
                 faults.append(Fault(fault.variable, because, fault.fix))
         return {}, faults
 

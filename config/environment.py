@@ -15,8 +15,9 @@ DOTENV = ".env"
 
 def variables() -> dict[str, str]:
     """All that is set, in ``.env`` and the process environment, the latter winning. Empty counts as not set."""
-    both = {**dotenv_values(DOTENV), **os.environ}
-    return {name.upper(): value for name, value in both.items() if value}
+    return {
+        name.upper(): value for source in (dotenv_values(DOTENV), os.environ) for name, value in source.items() if value
+    }
 
 
 def read_secret_files(model: type[BaseModel], prefix: str, given: dict[str, str]) -> list[Fault]:

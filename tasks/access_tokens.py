@@ -1,5 +1,6 @@
 """Access tokens of the accounts whose provider wants them: kept in this process and nowhere else."""
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,6 +13,8 @@ from cardtoken.secret import Secret
 from tasks.outcomes import Failure
 from tasks.providers.provider import AccessToken, AccessTokens, Account
 from tasks.wire import HttpRequest, HttpResponse
+
+logger = logging.getLogger(__name__)
 
 Send = Callable[[HttpRequest, float | None], HttpResponse | Failure]
 
@@ -30,8 +33,8 @@ class _Kept:
 class AccessTokenCache:
     """The access token of one account.
 
-    However many threads want one, one of them asks the provider and the others share what it gets, failure included:
-    a token endpoint that hangs costs one wait and not one for each thread.
+    However many threads want one, the provider is asked once and all share what it answers, failure included: a token
+    endpoint that hangs costs one wait and not one for each thread.
     """
 
     def __init__(self, scheme: AccessTokens[Any], account: Account, send: Send) -> None:
@@ -49,15 +52,15 @@ class AccessTokenCache:
             kept = self._kept
             if kept is not None and now < kept.renew_at:
                 return kept.token
-            flight, leads = self._flight, False
+            flight = self._flight
             if flight is None:
-                flight, leads = Future(), True
+                flight = Future()
+                # In a thread of its own: who is the first to want a token may have less time than it takes to get one.
+                threading.Thread(target=self._renew, args=(flight,), name="access-token", daemon=True).start()
                 self._flight = flight
-            elif kept is not None and now < kept.ends_at:
-                # Someone renews it already, and until it ends it serves.
+            if kept is not None and now < kept.ends_at:
+                # Until it ends it serves.
                 return kept.token
-        if leads:
-            return self._renew(flight, kept)
         try:
             return flight.result(max(0.0, until - monotonic()))
         except TimeoutError:
@@ -73,24 +76,22 @@ class AccessTokenCache:
             if self._kept is not None and self._kept.token == token:
                 self._kept = None
 
-    def _renew(self, flight: Future[Secret | Failure], kept: _Kept | None) -> Secret | Failure:
+    def _renew(self, flight: Future[Secret | Failure]) -> None:
         answer: Secret | Failure = Failure(Category.INTERNAL, "the request for an access token could not be made")
         try:
-            # The shared request has the whole of HTTP_TOTAL_TIMEOUT, however little its first caller has left.
+            # The shared request has the whole of HTTP_TOTAL_TIMEOUT, however little its callers have left.
             response = self._send(self._scheme.build(self._account), None)
             got = response if isinstance(response, Failure) else self._scheme.parse(response, self._account)
-            with self._lock:
-                if isinstance(got, AccessToken):
-                    now = monotonic()
-                    margin = min(max(got.expires_in * _MARGIN, _MIN_MARGIN), got.expires_in / 2)
+            answer = got.value if isinstance(got, AccessToken) else got
+            if isinstance(got, AccessToken):
+                now = monotonic()
+                margin = min(max(got.expires_in * _MARGIN, _MIN_MARGIN), got.expires_in / 2)
+                with self._lock:
                     self._kept = _Kept(got.value, now + got.expires_in - margin, now + got.expires_in)
-                    answer = got.value
-                elif kept is not None and self._kept is kept and monotonic() < kept.ends_at:
-                    answer = kept.token
-                else:
-                    answer = got
+        except Exception as error:  # noqa: BLE001 - nobody is there to raise it to but those who wait for the answer
+            # The type alone: an exception's text may quote what it was given.
+            logger.error("renewing an access token ended in %s", type(error).__name__)  # noqa: TRY400 - see above
         finally:
             with self._lock:
                 self._flight = None
             flight.set_result(answer)
-        return answer

@@ -80,6 +80,19 @@ class _BoundedResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock))
 
+    def _read_status(self) -> tuple[str, int, str]:
+        # RFC 9110, 15.2: any 1xx comes before the answer. http.client takes all but 100 for the answer itself, and the
+        # real one would be read by whoever has the connection next.
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # the stubs leave out what is private
+        return version, http.HTTPStatus.CONTINUE if 100 <= status < 200 else status, reason
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]  # the stubs leave out what is private
+        if size < 0:
+            # http.client would read for as long as bytes come, past every limit.
+            raise ValueError("a negative chunk size")
+        return size
+
 
 class _Bounded(HTTPConnection):
     response_class = _BoundedResponse
@@ -92,7 +105,11 @@ class _Bounded(HTTPConnection):
             raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
         failure: OSError = OSError("no address")
         for family, kind, protocol, _, address in addresses:
-            sock = socket.socket(family, kind, protocol)
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:  # a machine without IPv6 knows IPv6 addresses all the same
+                failure = error
+                continue
             try:
                 sock.settimeout(_current.left(self.timeout))
                 for option in self.socket_options or ():
@@ -117,7 +134,10 @@ class _Bounded(HTTPConnection):
 
 
 class _BoundedHTTPS(_Bounded, HTTPSConnection):
-    pass
+    def _tunnel(self) -> None:
+        super()._tunnel()
+        # The handshake through the tunnel has what the proxy left over.
+        self.sock.settimeout(_current.left(self.timeout))
 
 
 class _Pool(HTTPConnectionPool):

@@ -23,15 +23,22 @@ from tasks.wire import HttpRequest, HttpResponse
 
 #: What went wrong → what it is to a lookup. The first row that any error in the chain of causes fits counts.
 _FAILURES: tuple[tuple[tuple[type[BaseException], ...], Category, str], ...] = (
-    ((TimeoutError, urllib3.exceptions.TimeoutError), Category.TIMEOUT, "no whole answer in time from {host}"),
+    # Not urllib3's TimeoutError: it holds the refused connection and the unknown name as well.
+    ((TimeoutError, urllib3.exceptions.ReadTimeoutError), Category.TIMEOUT, "no whole answer in time from {host}"),
+    ((urllib3.exceptions.ProxyError,), Category.UNAVAILABLE, "the proxy before {host} cannot be used"),
     ((socket.gaierror,), Category.UNAVAILABLE, "the name {host} cannot be resolved"),
     ((ssl.SSLCertVerificationError,), Category.UNAVAILABLE, "the certificate of {host} cannot be verified"),
     ((ssl.SSLError,), Category.UNAVAILABLE, "no TLS connection to {host}"),
-    ((urllib3.exceptions.ProxyError,), Category.UNAVAILABLE, "the proxy before {host} cannot be used"),
     ((ConnectionRefusedError,), Category.UNAVAILABLE, "{host} refused the connection"),
     ((ConnectionError,), Category.UNAVAILABLE, "{host} closed the connection without a whole answer"),
     ((http.client.IncompleteRead,), Category.UNAVAILABLE, "{host} ended its answer too early"),
-    ((http.client.HTTPException,), Category.PROTOCOL, "what {host} answered is not HTTP"),
+    (
+        (http.client.HTTPException, urllib3.exceptions.InvalidHeader),
+        Category.PROTOCOL,
+        "what {host} answered is not HTTP",
+    ),
+    # A URL or a header that cannot be sent: asking again changes nothing.
+    ((ValueError,), Category.INTERNAL, "the request to {host} could not be made"),
     ((OSError, urllib3.exceptions.HTTPError), Category.UNAVAILABLE, "no exchange with {host}"),
 )
 
@@ -65,7 +72,8 @@ class HttpClient:
         try:
             with deadline(at if until is None else min(at, until)):
                 return self._exchange(request)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            # Those of requests are OSErrors.
             return _failure(error, request)
 
     def close(self) -> None:

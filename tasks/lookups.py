@@ -158,10 +158,13 @@ class Reader:
         # Optional means that it may be left out; null is of no field's type.
         nulls = [name for name, value in sent.items() if value is None]
         faults = [f"{_shown(name)}: must not be null" for name in nulls]
+        # Half of a surrogate pair in a name would hide from pydantic what is wrong with all the others.
+        given = {name: value for name, value in sent.items() if value is not None and name.isascii()}
+        faults += [f"{_shown(name)}: there is no such field" for name in sent if not name.isascii()]
         bad = set(nulls)
         request: LookupRequest | None = None
         try:
-            request = self.model.model_validate({name: value for name, value in sent.items() if value is not None})
+            request = self.model.model_validate(given)
         except ValidationError as error:
             for detail in error.errors(include_input=False, include_url=False, include_context=False):
                 name = str(detail["loc"][0])

@@ -28,6 +28,8 @@ _CODINGS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "binary"})
 #: How far ahead of now an ``eta`` may lie. Nothing waits for years.
 _FARTHEST_ETA = timedelta(days=366)
 _CHAINING = ("callbacks", "errbacks", "chain", "chord")
+#: A request holds an object of strings; what is nested deeper than this overflows the stack of whoever writes it again.
+_MAX_DEPTH = 32
 
 
 class MalformedError(ValueError):
@@ -151,6 +153,8 @@ def _requests(kwargs: object, retries: int) -> tuple[list[object], dict[str, Any
     requests = fields["requests"]
     if not isinstance(requests, list) or not 0 < len(requests) <= MAX_REQUESTS:
         raise MalformedError(f"requests is not a list of 1 to {MAX_REQUESTS}")
+    if not _is_shallow(fields, _MAX_DEPTH):
+        raise MalformedError("kwargs are nested too deep")
     retry = fields.get("retry")
     if retry is not None:
         try:
@@ -163,7 +167,8 @@ def _requests(kwargs: object, retries: int) -> tuple[list[object], dict[str, Any
 
 
 def _body(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) -> bytes:
-    if entry.get("content-type") not in _CONTENT_TYPES:
+    content_type = entry.get("content-type")
+    if not isinstance(content_type, str) or content_type not in _CONTENT_TYPES:
         raise MalformedError("a content type other than JSON")
     coding = entry.get("content-encoding") or "utf-8"
     if not isinstance(coding, str) or coding.lower() not in _CODINGS:
@@ -205,6 +210,16 @@ def _json(data: bytes, what: str) -> object:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _is_shallow(value: object, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth):
+        containers = [each for each in level if isinstance(each, dict | list)]
+        if not containers:
+            return True
+        level = [child for each in containers for child in (each.values() if isinstance(each, dict) else each)]
+    return False
 
 
 def _object(value: object, what: str) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from cardtoken.contract import AfterpayRequest, TokenRecord
 from cardtoken.secret import CardToken, Secret
 from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
 from tasks.providers import fields
-from tasks.providers.provider import AccessToken, AccessTokens, Account, BaseUrl, Provider, Query
-from tasks.providers.scrub import scrubbed
+from tasks.providers.provider import AccessToken, AccessTokens, Account, BaseUrl, Key, Provider, Query
+from tasks.providers.scrub import MAX_CODE, scrubbed
 from tasks.providers.statuses import STATUSES, category_of, failure_of, protocol_failure, retry_after
 from tasks.wire import HttpRequest, HttpResponse
 
@@ -38,16 +38,17 @@ Part = Annotated[str, Field(pattern=r"^[!-.0-:<-~]([ -.0-:<-~]*[!-.0-:<-~])?\z",
 
 
 def _alpha_2(value: str) -> str:
-    if pycountry.countries.get(alpha_2=value) is None:
+    country = pycountry.countries.get(alpha_2=value)
+    if country is None:
         raise ValueError("must be an ISO 3166-1 alpha-2 code, such as AU")
-    return value
+    return str(country.alpha_2)
 
 
 class AfterpayAccount(Account):
     """One merchant at Afterpay PayNow, and what the User-Agent header must say of it."""
 
     client_id: str = Field(min_length=1, max_length=256, description="the client id that Afterpay gave")
-    client_secret: Secret = Field(min_length=1, description="the client secret that Afterpay gave")
+    client_secret: Key = Field(min_length=1, description="the client secret that Afterpay gave")
     base_url: BaseUrl = Field(default=UAT, description=f"Afterpay's host, such as {UAT}")
     auth_url: BaseUrl | None = Field(default=None, description="where access tokens are had, if not at /oauth2/token")
     merchant: Part = Field(default="cardtoken", description="your name as Afterpay knows it, without / and ;")
@@ -171,8 +172,8 @@ def _failure(response: HttpResponse, secrets: tuple[Secret | CardToken | None, .
     code = fields.text(answer.get("errorCode"))
     return Failure(
         category=category_of(response.status),
-        code=scrubbed(code[:64], secrets) if code else None,
-        message=scrubbed(fields.text(answer.get("message")), secrets) or f"{words} {response.status}",
+        code=scrubbed(code, secrets, MAX_CODE),
+        message=scrubbed(fields.prose(answer.get("message")), secrets) or f"{words} {response.status}",
         http_status=response.status,
         retry_after=retry_after(response),
     )

@@ -15,6 +15,8 @@ import pycountry
 from cardtoken.contract import Brand, Funding
 
 _NOT_ALNUM = re.compile(r"[^a-z0-9]+")
+#: A number as JSON writes it. Decimal itself reads more: ``1_000``, ``١٢``, ``NaN``.
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([Ee][+-]?\d+)?", re.ASCII)
 #: A credit limit beyond this many digits is no credit limit.
 _MAX_DIGITS = 30
 #: A name or a word beyond this many characters is none.
@@ -93,11 +95,17 @@ def _no_constant(name: str) -> float:
 
 def text(value: object) -> str | None:
     """A text, or a whole number as its digits."""
+    found = prose(value)
+    return found if found and len(found) <= _MAX_TEXT else None
+
+
+def prose(value: object) -> str | None:
+    """A text of any length, to be cut by whoever takes it."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     found = str(value).strip()
     # Half of a surrogate pair is JSON but no text: it could not be written as UTF-8.
-    return found if 0 < len(found) <= _MAX_TEXT and _encodable(found) else None
+    return found if found and _encodable(found) else None
 
 
 def _encodable(value: str) -> bool:
@@ -137,26 +145,32 @@ def _small_number(value: object) -> int | None:
 
 def unix_time(value: object) -> datetime | None:
     """Seconds since 1970, as a number or as text."""
-    found = str(value) if isinstance(value, Decimal) else text(value)
-    if found is None:
+    seconds = _number(value)
+    # Beyond so many digits there is no calendar, and the whole number would take minutes to write out.
+    if seconds is None or seconds.adjusted() > _MAX_DIGITS:
         return None
     try:
-        return datetime.fromtimestamp(int(Decimal(found)), UTC)
-    except (ArithmeticError, ValueError, OSError):
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (OverflowError, ValueError, OSError):
         return None
 
 
 def amount(value: object) -> str | None:
     """A decimal amount in plain notation, with the digits the provider wrote."""
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        return None
-    try:
-        number = Decimal(value.strip() if isinstance(value, str) else value)
-    except (InvalidOperation, ValueError):
-        return None
-    if not number.is_finite() or abs(number.adjusted()) > _MAX_DIGITS or len(number.as_tuple().digits) > _MAX_DIGITS:
+    number = _number(value)
+    if number is None or abs(number.adjusted()) > _MAX_DIGITS or len(number.as_tuple().digits) > _MAX_DIGITS:
         return None
     return format(number, "f")
+
+
+def _number(value: object) -> Decimal | None:
+    if isinstance(value, Decimal):
+        return value if value.is_finite() else None
+    found = text(value)
+    try:
+        return Decimal(found) if found and _NUMBER.fullmatch(found) else None
+    except InvalidOperation:  # an exponent that not even a Decimal has
+        return None
 
 
 def brand(value: object) -> Brand | None:

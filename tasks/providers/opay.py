@@ -17,8 +17,8 @@ from cardtoken.contract import Category, Customer, OpayRequest, TokenRecord
 from cardtoken.secret import Secret
 from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
 from tasks.providers import fields
-from tasks.providers.provider import Account, BaseUrl, HeaderText, Provider, Query
-from tasks.providers.scrub import scrubbed
+from tasks.providers.provider import Account, BaseUrl, HeaderText, Key, Provider, Query
+from tasks.providers.scrub import MAX_CODE, scrubbed
 from tasks.providers.statuses import failure_of, protocol_failure, retry_after
 from tasks.wire import HttpRequest, HttpResponse
 
@@ -52,14 +52,17 @@ CODES: Final[Mapping[str, Verdict]] = {
 
 
 def _json(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        raise ValueError("is not JSON") from None
 
 
 class OpayAccount(Account):
     """One merchant at OPay."""
 
     merchant_id: HeaderText = Field(description="the merchant number that OPay gave, such as 256612345678901")
-    private_key: Secret = Field(min_length=1, description="the merchant's private key (OPAYPRV…)")
+    private_key: Key = Field(min_length=1, description="the merchant's private key (OPAYPRV…)")
     base_url: BaseUrl = Field(default=SANDBOX, description=f"OPay's host in your country, such as {SANDBOX}")
     code_overrides: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=64)], Answer | Category], BeforeValidator(_json)
@@ -109,8 +112,8 @@ def parse(response: HttpResponse, query: Query[OpayAccount]) -> Outcome:
             secrets = (query.reference, query.account.private_key, _signature(query))
             return Failure(
                 category=category,
-                code=scrubbed(code[:64], secrets),
-                message=scrubbed(fields.text(answer.get("message")), secrets) or "OPay gave no message",
+                code=scrubbed(code, secrets, MAX_CODE),
+                message=scrubbed(fields.prose(answer.get("message")), secrets) or "OPay gave no message",
                 http_status=response.status,
                 retry_after=retry_after(response),
             )

@@ -17,7 +17,8 @@ def _checked_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be a URL such as https://api.example.com")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    # An empty one counts too: what the adapter adds to it would become its query or its fragment.
+    if "@" in parts.netloc or "?" in value or "#" in value:
         raise ValueError("must have no user, query or fragment")
     try:
         _ = parts.port
@@ -29,6 +30,18 @@ def _checked_url(value: str) -> str:
 BaseUrl = Annotated[str, Field(pattern=r"^[!-~]+\z", max_length=2048), AfterValidator(_checked_url)]
 #: Text that may stand in an HTTP header as it is.
 HeaderText = Annotated[str, Field(pattern=r"^[!-~]([ -~]*[!-~])?\z", max_length=256)]
+
+
+def _encodable(value: Secret) -> Secret:
+    try:
+        value.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8 text") from None
+    return value
+
+
+#: A credential, which is signed with or sent as UTF-8.
+Key = Annotated[Secret, AfterValidator(_encodable)]
 
 
 class Account(BaseModel):

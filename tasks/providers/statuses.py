@@ -23,6 +23,10 @@ STATUSES: Mapping[int, Category] = {
 }
 
 
+#: Seconds; more than any lookup has. A wait that no clock can count to would be no number.
+_LONGEST_WAIT = 1e9
+
+
 def category_of(status: int) -> Category:
     """The category of a failure that only its status tells of; one that makes no sense is ``protocol``."""
     if status >= 500:
@@ -51,7 +55,7 @@ def retry_after(response: HttpResponse) -> float | None:
     """Seconds that ``Retry-After`` asks for, as a number or a date; a date counts from the answer's own ``Date``."""
     text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
-        return float(text[:9])
+        return min(float(text), _LONGEST_WAIT)
     until = _date(text)
     if until is None:
         return None

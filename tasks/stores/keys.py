@@ -9,10 +9,13 @@ RESULT_QUEUES: Final = "lookup:result-queues"
 #: Held for as long as one worker of the fleet sweeps.
 SWEEP_LOCK: Final = "lookup:sweep-lock"
 
-_PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def published(task_id: str) -> str:
-    """The set of the indexes that a task has published. An id that is no plain one stands there as its hash."""
-    plain = task_id if _PLAIN_ID.fullmatch(task_id) else hashlib.sha256(task_id.encode()).hexdigest()
+    """The set of the indexes that a task has published. An id that is no UUID stands there as its hash.
+
+    It may say anything: a producer may make the card token the task's id, so as not to ask the same twice.
+    """
+    plain = task_id if _UUID.fullmatch(task_id) else hashlib.sha256(task_id.encode()).hexdigest()
     return f"lookup:published:{plain}"

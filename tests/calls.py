@@ -1,0 +1,129 @@
+"""Calls to the simulated providers as a worker makes them, without a worker: accounts, requests, lookups, engines."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Self
+
+from cardtoken.contract import Lane
+from cardtoken.secret import CardToken, Secret
+from tasks.engine import Engine, Step
+from tasks.http import HttpClient, Limits
+from tasks.lookups import Lookup, Reader, Settled
+from tasks.providers import PROVIDERS, afterpay, opay
+from tasks.providers.provider import Account, Provider, Query
+from tasks.retry import RetryPolicy
+from tasks.wire import HttpRequest
+from tests.harness import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY, Simulator
+
+FIELD = {"opay": "opay_token", "afterpay": "original_request_id"}
+PREFIX = {"opay": "OPAY_TOKEN_", "afterpay": ""}
+TASK = "a-task"
+READERS = {name: Reader(model=each.request, deadlines={Lane.BULK: 30.0}) for name, each in PROVIDERS.items()}
+_numbers = count()
+
+
+@contextmanager
+def http_client(
+    *,
+    connect: float = 5,
+    read: float = 5,
+    total: float = 5,
+    max_body: int = 100_000,
+    connections: int = 8,
+    ca_file: str | None = None,
+    use_env_proxies: bool = False,
+) -> Iterator[HttpClient]:
+    """A client that is closed at the end of the block."""
+    limits = Limits(connect=connect, read=read, total=total, max_body=max_body)
+    http = HttpClient(limits, connections, ca_file=ca_file, use_env_proxies=use_env_proxies)
+    try:
+        yield http
+    finally:
+        http.close()
+
+
+def opay_account(simulator: Simulator) -> opay.OpayAccount:
+    return opay.OpayAccount(merchant_id=MERCHANT, private_key=Secret(PRIVATE_KEY), base_url=simulator.url)
+
+
+def afterpay_account(simulator: Simulator) -> afterpay.AfterpayAccount:
+    secret = Secret(CLIENT_SECRET)
+    return afterpay.AfterpayAccount(client_id=CLIENT, client_secret=secret, base_url=simulator.url)
+
+
+def opay_request(simulator: Simulator, scenario: str) -> HttpRequest:
+    """The signed request for a magic reference."""
+    return opay.build(Query(CardToken(reference("opay", scenario)), opay_account(simulator), "0" * 32))
+
+
+def reference(provider: str, scenario: str) -> str:
+    """A magic reference that nobody has asked about before."""
+    return f"{PREFIX[provider]}{scenario}~{next(_numbers)}"
+
+
+def read(provider: str, *requests: object) -> list[Lookup]:
+    """The lookups of a message that has just come."""
+    now = datetime.now(UTC)
+    return READERS[provider].read(list(requests), task_id=TASK, lane=Lane.BULK, now=now)
+
+
+def lookups(provider: str, *scenarios: str, **fields: str) -> list[Lookup]:
+    """One lookup for each scenario, all with these further fields."""
+    return read(provider, *({FIELD[provider]: reference(provider, each), **fields} for each in scenarios))
+
+
+def sent(lookup: Lookup) -> str:
+    """The reference that a lookup asks about."""
+    assert lookup.request is not None
+    return lookup.request.reference.get_secret_value()
+
+
+def soon(seconds: float) -> str:
+    """A time so far ahead, as a producer writes it."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def run(engine: Engine, asked: list[Lookup]) -> list[Step]:
+    """One step of each lookup, in their order."""
+    steps = [step for batch in engine.run(asked) for step in batch]
+    assert sorted(step.lookup.index for step in steps) == [lookup.index for lookup in asked]
+    return sorted(steps, key=lambda step: step.lookup.index)
+
+
+def settle(engine: Engine, lookup: Lookup) -> Settled:
+    """The end of a lookup; its waits are left out."""
+    while True:
+        (step,) = run(engine, [lookup])
+        if isinstance(step, Settled):
+            return step
+        lookup = step.lookup
+
+
+class Engines:
+    """Engines against one simulator, closed together."""
+
+    def __init__(self, simulator: Simulator, http: HttpClient) -> None:
+        self._accounts: dict[str, Account] = {"opay": opay_account(simulator), "afterpay": afterpay_account(simulator)}
+        self._http = http
+        self._engines: list[Engine] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for engine in self._engines:
+            engine.close()
+
+    def __call__(self, provider: str | Provider[Any], concurrency: int = 8, max_attempts: int = 5) -> Engine:
+        chosen = PROVIDERS[provider] if isinstance(provider, str) else provider
+        engine = Engine(
+            chosen,
+            {"default": self._accounts[chosen.name]},
+            http=self._http,
+            policy=RetryPolicy(0.01, 0.1, max_attempts),
+            concurrency=concurrency,
+        )
+        self._engines.append(engine)
+        return engine

@@ -1,0 +1,161 @@
+"""Attempts at both providers: how many calls a lookup makes, when it comes back, and with which access token."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cardtoken.contract import Category
+from tasks.http import HttpClient
+from tasks.lookups import Lookup, Postponed, Settled
+from tasks.outcomes import Failure, Found, NotFound
+from tests.calls import Engines, http_client, lookups, run, sent, settle
+from tests.harness import Simulator
+
+
+@pytest.fixture(scope="module")
+def own_simulator() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[HttpClient]:
+    with http_client(total=3, max_body=1 << 20, connections=64) as http:
+        yield http
+
+
+@pytest.fixture
+def providers(own_simulator: Simulator) -> Simulator:
+    own_simulator.reset()
+    return own_simulator
+
+
+@pytest.fixture
+def make(providers: Simulator, http: HttpClient) -> Iterator[Engines]:
+    with Engines(providers, http) as engines:
+        yield engines
+
+
+@pytest.fixture(params=["opay", "afterpay"])
+def name(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+def calls(providers: Simulator, lookup: Lookup) -> int:
+    found = providers.stats(sent(lookup))["by_reference"].get(sent(lookup), {"calls": 0})
+    return int(found["calls"])
+
+
+def test_every_attempt_has_a_request_id_of_its_own(providers: Simulator, make: Engines) -> None:
+    engine = make("afterpay", max_attempts=4)
+    asked = lookups("afterpay", "unavailable-always", "timeout-2", "unauthorized-1", "visa")
+    for lookup in asked:
+        settle(engine, lookup)
+    seen = providers.stats(*map(sent, asked))["by_reference"]
+    ids = [each for lookup in asked for each in seen[sent(lookup)]["request_ids"]]
+    assert [seen[sent(lookup)]["calls"] for lookup in asked] == [4, 3, 2, 1]
+    assert len(set(ids)) == len(ids) == 10
+    assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in ids)
+    assert providers.stats()["refused"]["afterpay"] == 0
+
+
+@pytest.mark.parametrize("max_attempts", [1, 2, 3])
+@pytest.mark.parametrize("scenario", ["unavailable-always", "timeout-always"])
+def test_no_more_calls_are_made_than_allowed(
+    providers: Simulator, make: Engines, name: str, scenario: str, max_attempts: int
+) -> None:
+    (lookup,) = lookups(name, scenario)
+    settled = settle(make(name, max_attempts=max_attempts), lookup)
+    assert isinstance(settled.outcome, Failure)
+    assert settled.lookup.attempts == max_attempts
+    assert calls(providers, lookup) == max_attempts
+
+
+def test_what_passes_is_found_at_the_attempt_that_it_took(providers: Simulator, make: Engines, name: str) -> None:
+    (lookup,) = lookups(name, "unavailable-2")
+    (step,) = run(make(name), [lookup])
+    assert isinstance(step, Postponed)
+    assert (step.lookup.attempts, str(step.failure).split()[0]) == (1, "unavailable")
+    assert step.lookup.not_before is not None
+    settled = settle(make(name), step.lookup)
+    assert isinstance(settled.outcome, Found)
+    assert settled.lookup.attempts == 3 == calls(providers, lookup)
+
+
+def test_a_postponed_lookup_is_not_due_before_the_provider_said(make: Engines, name: str) -> None:
+    before = datetime.now(UTC)
+    (step,) = run(make(name), lookups(name, "rate-limited-1-7"))
+    assert isinstance(step, Postponed)
+    assert step.lookup.not_before is not None
+    assert step.lookup.not_before >= before + timedelta(seconds=7)
+
+
+def test_what_will_not_pass_is_asked_once(providers: Simulator, make: Engines, name: str) -> None:
+    asked = lookups(name, "not-found", "status-418", "malformed", "wrong-token")
+    outcomes = [step.outcome for step in run(make(name), asked) if isinstance(step, Settled)]
+    assert [type(outcome) for outcome in outcomes] == [NotFound, Failure, Failure, Failure]
+    assert [calls(providers, lookup) for lookup in asked] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("scenario", ["reset-1", "unavailable-1"])
+def test_nothing_is_asked_again_behind_the_engines_back(
+    providers: Simulator, make: Engines, name: str, scenario: str
+) -> None:
+    engine = make(name)
+    run(engine, lookups(name, "visa"))  # now there is a connection to be reused
+    (lookup,) = lookups(name, scenario)
+    (step,) = run(engine, [lookup])
+    assert isinstance(step, Postponed)
+    assert calls(providers, lookup) == 1
+
+
+# --- access tokens
+
+
+def test_a_refused_access_token_is_renewed_once(providers: Simulator, make: Engines) -> None:
+    engine = make("afterpay")
+    (lookup,) = lookups("afterpay", "unauthorized-1")
+    settled = settle(engine, lookup)
+    assert isinstance(settled.outcome, Found)
+    assert settled.lookup.attempts == 2 == calls(providers, lookup)
+    assert providers.stats()["token_requests"] == 2
+
+
+@pytest.mark.parametrize("scenario", ["unauthorized-always", "unauthorized-3"])
+def test_access_that_stays_refused_is_asked_for_exactly_twice(
+    providers: Simulator, make: Engines, scenario: str
+) -> None:
+    (lookup,) = lookups("afterpay", scenario)
+    settled = settle(make("afterpay"), lookup)
+    assert isinstance(settled.outcome, Failure)
+    assert (settled.outcome.category, settled.outcome.http_status) == (Category.AUTHENTICATION, 401)
+    assert settled.lookup.attempts == 2 == calls(providers, lookup)
+
+
+@pytest.mark.parametrize(("before", "allowed"), [(0, 1), (1, 2)])
+def test_the_repeat_with_a_new_access_token_counts_as_an_attempt(
+    providers: Simulator, make: Engines, before: int, allowed: int
+) -> None:
+    engine = make("afterpay", max_attempts=allowed)
+    (lookup,) = lookups("afterpay", "unauthorized-1")
+    settled = settle(engine, dataclasses.replace(lookup, attempts=before))
+    assert isinstance(settled.outcome, Failure)
+    assert settled.outcome.category is Category.AUTHENTICATION
+    assert settled.lookup.attempts == allowed
+    assert calls(providers, lookup) == 1
+    # The token is forgotten all the same: the next lookup must not fail for it.
+    assert isinstance(settle(engine, lookups("afterpay", "visa")[0]).outcome, Found)
+
+
+def test_many_lookups_with_a_refused_access_token_share_the_new_one(providers: Simulator, make: Engines) -> None:
+    engine = make("afterpay", concurrency=32)
+    run(engine, lookups("afterpay", "visa"))
+    # One of them has the token revoked; all others find out by a refusal of their own.
+    steps = run(engine, lookups("afterpay", "unauthorized-1", *["visa"] * 31))
+    assert {type(step.outcome) for step in steps if isinstance(step, Settled)} == {Found}
+    assert len(steps) == 32
+    assert providers.stats()["token_requests"] == 2

@@ -1,0 +1,196 @@
+"""The engine against both providers: side by side, in time, each lookup for itself."""
+
+import dataclasses
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from cardtoken.contract import Category
+from tasks.http import HttpClient
+from tasks.lookups import Settled
+from tasks.outcomes import Failure, Found, Outcome
+from tasks.providers import PROVIDERS
+from tasks.providers.provider import Query
+from tasks.wire import HttpResponse
+from tests.calls import FIELD, TASK, Engines, http_client, lookups, read, reference, run, sent, settle, soon
+from tests.harness import CLIENT_SECRET, PRIVATE_KEY, Simulator
+
+
+@pytest.fixture(scope="module")
+def own_simulator() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[HttpClient]:
+    with http_client(total=3, max_body=1 << 20, connections=64) as http:
+        yield http
+
+
+@pytest.fixture
+def providers(own_simulator: Simulator) -> Simulator:
+    own_simulator.reset()
+    return own_simulator
+
+
+@pytest.fixture
+def make(providers: Simulator, http: HttpClient) -> Iterator[Engines]:
+    with Engines(providers, http) as engines:
+        yield engines
+
+
+@pytest.fixture(params=["opay", "afterpay"])
+def name(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+# --- side by side
+
+
+def test_a_list_runs_side_by_side_within_the_limit(providers: Simulator, make: Engines, name: str) -> None:
+    latency, concurrency, length = 0.1, 8, 40
+    engine = make(name, concurrency=concurrency)
+    assert isinstance(settle(engine, lookups(name, "visa")[0]).outcome, Found)  # connections and access token are there
+    providers.reset()
+    providers.behave(latency=latency)
+    began = monotonic()
+    steps = run(engine, lookups(name, *["visa"] * length))
+    elapsed = monotonic() - began
+    assert {type(step.outcome) for step in steps if isinstance(step, Settled)} == {Found}
+    stats = providers.stats()
+    assert stats["max_in_flight_by_provider"][name] == concurrency
+    assert stats["requests"][name] == length
+    ideal = length / concurrency * latency
+    assert ideal <= elapsed < 2 * ideal
+
+
+def test_a_fast_lookup_does_not_wait_for_a_slow_one(providers: Simulator, make: Engines, name: str) -> None:
+    engine = make(name)
+    asked = lookups(name, "hang", "visa", "not-found", deadline=soon(0.7))
+    began = monotonic()
+    at = {step.lookup.index: monotonic() - began for batch in engine.run(asked) for step in batch}
+    assert max(at[1], at[2]) < 0.25
+    assert at[0] > 0.5
+
+
+def test_a_short_list_does_not_wait_for_a_long_one(providers: Simulator, make: Engines) -> None:
+    engine = make("opay", concurrency=4)
+    providers.behave(latency=0.05)
+    started = threading.Event()
+
+    def long() -> float:
+        for _ in engine.run(lookups("opay", *["visa"] * 80)):
+            started.set()
+        return monotonic()
+
+    with ThreadPoolExecutor(1) as threads:
+        long_ended = threads.submit(long)
+        assert started.wait(10)
+        began = monotonic()
+        run(engine, lookups("opay", *["visa"] * 4))
+        short_ended = monotonic()
+        assert short_ended - began < 0.4
+        assert short_ended < long_ended.result() - 0.3
+    # Both together keep to the limit.
+    assert providers.stats()["max_in_flight_by_provider"]["opay"] == 4
+
+
+def test_an_empty_list_has_no_steps(make: Engines) -> None:
+    assert list(make("opay").run([])) == []
+
+
+# --- each for itself
+
+
+def test_an_unexpected_error_is_one_lookups_and_not_its_lists(
+    make: Engines, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = PROVIDERS[name]
+
+    def parse(response: HttpResponse, query: Query[Any]) -> Outcome:
+        if "amex" in query.reference.get_secret_value():
+            raise RuntimeError(f"confidential {query.reference.get_secret_value()} {response.body!r}")
+        return good.parse(response, query)
+
+    caplog.set_level(logging.DEBUG, "tasks")
+    engine = make(dataclasses.replace(good, parse=parse))
+    asked = lookups(name, "visa", "amex", "visa")
+    steps = run(engine, asked)
+    outcomes = [step.outcome for step in steps if isinstance(step, Settled)]
+    assert outcomes[1] == Failure(Category.INTERNAL, "an unexpected error in this service")
+    assert [type(outcome) for outcome in outcomes] == [Found, Failure, Found]
+    assert caplog.messages == [f"lookup {TASK}:1 ended in RuntimeError"]
+    assert "confidential" not in caplog.text
+    assert sent(asked[1]) not in caplog.text
+
+
+def test_what_cannot_be_asked_is_answered_without_a_call(providers: Simulator, make: Engines, name: str) -> None:
+    field, token = FIELD[name], reference(name, "visa")
+    asked = read(
+        name,
+        {field: token, "deadline": soon(-1)},
+        {field: token, "requested_at": soon(-3600)},
+        {field: token, "account": "nobody"},
+        {field: token, "surprise": 1},
+        {field: 17},
+        "no object",
+    )
+    outcomes = [step.outcome for step in run(make(name), asked) if isinstance(step, Settled)]
+    assert [outcome.category for outcome in outcomes if isinstance(outcome, Failure)] == [
+        Category.EXPIRED,
+        Category.EXPIRED,
+        Category.INVALID_REQUEST,
+        Category.INVALID_REQUEST,
+        Category.INVALID_REQUEST,
+        Category.INVALID_REQUEST,
+    ]
+    stats = providers.stats(token)
+    assert (stats["requests"][name], stats["token_requests"], stats["by_reference"]) == (0, 0, {})
+
+
+def test_a_lookup_that_was_not_asked_has_no_attempts(make: Engines, name: str) -> None:
+    (expired,) = run(make(name), lookups(name, "visa", deadline=soon(-1)))
+    assert expired.lookup.attempts == 0
+
+
+# --- in time
+
+
+def test_no_call_outlasts_its_lookups_deadline(make: Engines, name: str) -> None:
+    engine = make(name)
+    began = monotonic()
+    steps = run(engine, lookups(name, "hang", "drip-headers", "drip-body", "slow-2", deadline=soon(0.4)))
+    assert monotonic() - began < 0.8
+    assert [str(step.outcome) for step in steps if isinstance(step, Settled)] == ["timeout"] * 4
+    assert {step.lookup.attempts for step in steps} == {1}
+
+
+def test_waiting_for_an_access_token_does_not_outlast_the_deadline(providers: Simulator, make: Engines) -> None:
+    providers.behave(token_endpoint="hang")
+    engine = make("afterpay")
+    began = monotonic()
+    steps = run(engine, lookups("afterpay", "visa", "visa", "visa", deadline=soon(0.4)))
+    assert monotonic() - began < 0.8
+    assert {str(step.outcome) for step in steps if isinstance(step, Settled)} == {"timeout"}
+    stats = providers.stats()
+    assert (stats["token_requests"], stats["requests"]["afterpay"]) == (1, 0)
+
+
+def test_nothing_secret_shows_in_steps_and_engine(make: Engines, name: str) -> None:
+    engine = make(name)
+    (lookup,) = lookups(name, "visa")
+    (step,) = run(engine, [lookup])
+    shown = f"{step!r} {engine!r} {engine.__dict__!r} {lookup!r}"
+    assert sent(lookup) not in shown
+    assert PRIVATE_KEY not in shown
+    assert CLIENT_SECRET not in shown
+    assert "@" not in shown
+    assert json.dumps(lookup.sent) not in shown

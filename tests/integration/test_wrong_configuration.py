@@ -1,0 +1,120 @@
+"""A worker that cannot work does not start: it says why, what to do, and nothing secret."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.harness import ROOT, clean_environment
+
+#: EX_CONFIG of sysexits.h.
+EX_CONFIG = 78
+PATIENCE = 60.0
+OPAY = {"OPAY_MERCHANT_ID": "256612345678901", "OPAY_PRIVATE_KEY": "OPAYPRV-canary"}
+
+
+def refusal(folder: Path, variables: Mapping[str, str], *options: str) -> str:
+    """What a worker says that ends before it asks for Redis, where none is."""
+    environment = {
+        **clean_environment(),
+        "PYTHONPATH": str(ROOT),  # from an empty folder, so that no .env of a developer counts
+        "REDIS_URL": "redis://:canary@127.0.0.1:1/0",
+        **variables,
+    }
+    output = folder / "output.txt"
+    with output.open("wb") as sink:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "tasks", "worker", *options],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+        )
+    try:
+        until = time.monotonic() + PATIENCE
+        while worker.poll() is None and time.monotonic() < until:
+            assert "is not there yet" not in output.read_text(), "the worker was not refused: it waits for Redis"
+            time.sleep(0.05)
+    finally:
+        worker.kill()
+        worker.wait()
+    said = output.read_text()
+    assert worker.returncode == EX_CONFIG, said
+    assert "Traceback" not in said
+    assert "canary" not in said
+    return said
+
+
+def test_every_wrong_variable_is_told_at_once(tmp_path: Path) -> None:
+    said = refusal(
+        tmp_path,
+        {
+            **OPAY,
+            "OPAY_BASE_URL": "http://opay.example.com",
+            "REDIS_URL": "http://user:canary@redis.example.com",
+            "RETRY_MAX_ATTEMPTS": "canary",
+            "AFTERPAY_CLIENT_SECRET": "canary",
+            "PROVIDER_ACCOUNTS_FILE": os.devnull,
+        },
+    )
+    assert said.startswith("The configuration is wrong in 5 places:\n")
+    for variable in (
+        "OPAY_BASE_URL",
+        "REDIS_URL",
+        "RETRY_MAX_ATTEMPTS",
+        "AFTERPAY_CLIENT_ID",
+        "PROVIDER_ACCOUNTS_FILE",
+    ):
+        assert f"\n  {variable}: " in said
+    assert said.count("\n      fix: ") == 5
+
+
+def test_a_wrong_dot_env_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("RETRY_MAX_ATTEMPTS=never\nOPAY_PRIVATE_KEY=canary\n")
+    said = refusal(tmp_path, {"OPAY_MERCHANT_ID": "256612345678901"})
+    assert said.startswith("The configuration is wrong in 1 place:\n  RETRY_MAX_ATTEMPTS: ")
+
+
+def test_without_any_provider_there_is_nothing_to_do(tmp_path: Path) -> None:
+    said = refusal(tmp_path, {})
+    assert said.startswith("No provider has an account")
+    for variable in ("OPAY_MERCHANT_ID", "OPAY_PRIVATE_KEY", "AFTERPAY_CLIENT_ID", "PROVIDER_ACCOUNTS_FILE"):
+        assert variable in said
+
+
+@pytest.mark.parametrize("queues", ["lookup.afterpay.bulk", "lookup.opay.bulk,lookup.afterpay.bulk"])
+def test_a_queue_of_a_provider_without_an_account_is_refused(tmp_path: Path, queues: str) -> None:
+    said = refusal(tmp_path, OPAY, "-Q", queues)
+    assert said.startswith("-Q names lookup.afterpay.bulk, but its provider has no account")
+
+
+@pytest.mark.parametrize(
+    ("queues", "unknown"),
+    [
+        ("celery", "celery"),  # Celery's own default
+        ("lookup.opay.bulk,lookup.opay", "lookup.opay"),  # one of ours beside it does not help
+        ("lookup.opay.INTERACTIVE", "lookup.opay.INTERACTIVE"),
+    ],
+)
+def test_a_queue_that_there_is_not_is_refused_with_those_that_there_are(
+    tmp_path: Path, queues: str, unknown: str
+) -> None:
+    said = refusal(tmp_path, OPAY, "-Q", queues)
+    assert said.startswith(f"-Q names {unknown}, which is no queue of this service.")
+    assert "lookup.opay.interactive, lookup.opay.bulk" in said
+
+
+@pytest.mark.xfail(
+    strict=True, reason="tasks/app.py looks for the option pool_cls; celery's -P comes as the option pool"
+)
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_pool_other_than_threads_is_refused_with_the_reason(tmp_path: Path, pool: str) -> None:
+    said = refusal(tmp_path, OPAY, "-P", pool)
+    assert f"celery.concurrency.{pool}" in said
+    assert "share" in said
+    assert "-P threads" in said
