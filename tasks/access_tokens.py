@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -21,6 +21,8 @@ Send = Callable[[HttpRequest, float | None], HttpResponse | Failure]
 #: A token is renewed when this part of its life is left, and at least so many seconds before its end.
 _MARGIN = 0.1
 _MIN_MARGIN = 5.0
+#: Seconds between a renewal that failed and the next, for as long as the old token holds.
+_PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,10 @@ class AccessTokenCache:
                 margin = min(max(got.expires_in * _MARGIN, _MIN_MARGIN), got.expires_in / 2)
                 with self._lock:
                     self._kept = _Kept(got.value, now + got.expires_in - margin, now + got.expires_in)
+            else:
+                with self._lock:
+                    if (kept := self._kept) is not None:
+                        self._kept = replace(kept, renew_at=min(monotonic() + _PAUSE, kept.ends_at))
         except Exception as error:  # noqa: BLE001 - nobody is there to raise it to but those who wait for the answer
             # The type alone: an exception's text may quote what it was given.
             logger.error("renewing an access token ended in %s", type(error).__name__)  # noqa: TRY400 - see above

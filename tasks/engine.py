@@ -1,6 +1,7 @@
 """Runs a list of lookups against a provider, concurrently. Knows no Celery and no Redis."""
 
 import logging
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,17 +76,19 @@ class Engine:
         done: SimpleQueue[Step] = SimpleQueue()
         running = 0
         while waiting or running:
-            while waiting and running < self._concurrency:
-                self._threads.submit(self._step_into, done, waiting.popleft())
-                running += 1
-            batch = [done.get()]
-            until = monotonic() + LINGER
-            while len(batch) < running:
+            batch: list[Step] = []
+            until = math.inf
+            # What has ended makes room at once, also while its batch waits for company.
+            while waiting or running:
+                while waiting and running < self._concurrency:
+                    self._threads.submit(self._step_into, done, waiting.popleft())
+                    running += 1
                 try:
-                    batch.append(done.get(timeout=max(0.0, until - monotonic())))
+                    batch.append(done.get(timeout=None if until == math.inf else max(0.0, until - monotonic())))
                 except Empty:
                     break
-            running -= len(batch)
+                running -= 1
+                until = min(until, monotonic() + LINGER)
             yield batch
 
     def close(self) -> None:

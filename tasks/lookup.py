@@ -110,7 +110,8 @@ class Lookups:
                 return ask()
             except (RedisError, OperationalError, OSError) as error:
                 if pause == _FIRST_PAUSE:
-                    logger.warning("Redis cannot be asked (%s); trying on", type(error).__name__)
+                    # Redis' own words name keys and hosts, and none of them a secret.
+                    logger.warning("Redis cannot be asked (%s: %.200s); trying on", type(error).__name__, error)
                 if self._stopping.wait(pause):
                     raise Reject("the worker ends while Redis is away", requeue=True) from None
                 pause = min(pause * 2, _LONGEST_PAUSE)

@@ -16,13 +16,22 @@
 --
 -- Answers how many had been published before, then the indexes of those whose key is no stream: these are untouched.
 
+-- Looked at before anything is written: a script that fails halfway would have set the fence and not published.
+local function holds(key, wanted)
+  local kind = redis.call('TYPE', key).ok
+  return kind == wanted or kind == 'none'
+end
+if not (holds(KEYS[1], 'set') and holds(KEYS[2], 'set') and holds(KEYS[3], 'stream')) then
+  return redis.error_reply('WRONGTYPE a key of this service holds something else: ' ..
+    KEYS[1] .. ' and ' .. KEYS[2] .. ' are sets, ' .. KEYS[3] .. ' is a stream')
+end
+
 local HEAD, EACH = 6, 11
 local answer = {0}
 for i = 4, #KEYS do
   local at = HEAD + (i - 4) * EACH
   local index, stream = ARGV[at + 1], KEYS[i]
-  local kind = stream == '' and 'stream' or redis.call('TYPE', stream).ok
-  if kind ~= 'stream' and kind ~= 'none' then
+  if stream ~= '' and not holds(stream, 'stream') then
     answer[#answer + 1] = tonumber(index)
   elseif redis.call('SADD', KEYS[1], index) == 0 then
     answer[1] = answer[1] + 1
