@@ -34,10 +34,18 @@ def service(redis_server: RedisServer) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def results(service: Service) -> dict[str, dict[str, Any]]:
     """All results, by lookup id; each lookup comes in a message of its own."""
-    for number, scenario in enumerate(SCENARIOS):
-        request = {FIELD[scenario["provider"]]: scenario["reference"], "lookup_id": str(number)}
-        service.send(scenario["provider"], [request], lane="bulk", task_id=f"scenario-{number}")
-    return {str(n): service.results(f"scenario-{n}", 1, timeout=40)[0] for n in range(len(SCENARIOS))}
+    found = {}
+    # A refused access token costs whoever shares it a call: those that have it refused come when the others are done.
+    for refuses in (False, True):
+        numbers = [n for n, each in enumerate(SCENARIOS) if ("401" in str(each) or "unauth" in str(each)) is refuses]
+        for number in numbers:
+            scenario = SCENARIOS[number]
+            request = {FIELD[scenario["provider"]]: scenario["reference"], "lookup_id": str(number)}
+            service.send(scenario["provider"], [request], lane="bulk", task_id=f"scenario-{number}")
+            if refuses:
+                found[str(number)] = service.results(f"scenario-{number}", 1, timeout=40)[0]
+        found |= {str(n): service.results(f"scenario-{n}", 1, timeout=40)[0] for n in numbers}
+    return found
 
 
 def identify(scenario: dict[str, Any]) -> str:

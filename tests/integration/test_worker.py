@@ -35,7 +35,9 @@ class Events:
         self._connection = service.producer.connection_for_read()
         self._receiver = EventReceiver(self._connection, handlers={"*": self.seen.append}, app=service.producer)
         self._thread = threading.Thread(target=self._receiver.capture, kwargs={"limit": None, "wakeup": False})
+        before = service.redis.pubsub_numpat()
         self._thread.start()
+        until(lambda: True if service.redis.pubsub_numpat() > before else None)
 
     def close(self) -> None:
         self._receiver.should_stop = True
