@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -192,13 +193,15 @@ def test_a_time_is_seconds_since_1970(value: object, expected: datetime | None) 
     assert fields.unix_time(value) == expected
 
 
-@pytest.mark.timeout(5)
-@pytest.mark.parametrize("written", ["1e999999999", "-1e999999999", "1e-999999999", "0e999999999"])
+# Written out, such a number takes many seconds; one with a few digits more takes a worker's thread for ever.
+@pytest.mark.parametrize("written", ["1e300000", "-1e300000", "1e-300000", "0e300000"])
 def test_a_number_with_an_enormous_exponent_costs_no_time(written: str) -> None:
+    started = perf_counter()
     value: Any = fields.json_object(f'{{"a": {written}}}'.encode())["a"]
     for each in (value, written):
         assert fields.unix_time(each) in {None, datetime(1970, 1, 1, tzinfo=UTC)}
         assert fields.amount(each) is None
+    assert perf_counter() - started < 1
 
 
 @pytest.mark.parametrize(
