@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     interactive_deadline: Seconds = Field(default=30, description="seconds, such as 30")
     bulk_deadline: Seconds = Field(default=3600, description="seconds, such as 3600")
 
+    lease_seconds: float = Field(default=30, ge=1, le=3600, allow_inf_nan=False, description="seconds, such as 30")
+    delivery_limit: int = Field(default=5, ge=1, le=100, description="a whole number from 1 to 100")
     max_message_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 29, description="bytes, 1024 or more")
     result_queues: Annotated[
         frozenset[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}\z")]],
@@ -89,9 +91,13 @@ class Settings(BaseSettings):
     dead_letter_retention: Retention = Field(default=2_592_000, description="seconds, a whole number from 1")
     dead_letter_maxlen: int = Field(default=100_000, ge=1, description="a whole number from 1")
 
-    @field_validator("allow_plain_http")
+    fault_point: str | None = Field(
+        default=None, pattern=r"^[a-z]+(:[1-9][0-9]{0,6})?\z", description="empty; tests kill a worker with it"
+    )
+
+    @field_validator("allow_plain_http", "fault_point")
     @classmethod
-    def _never_in_production(cls, value: bool, info: ValidationInfo) -> bool:
+    def _never_in_production(cls, value: object, info: ValidationInfo) -> object:
         if value and info.data.get("environment") == "production":
             raise ValueError("is refused where ENVIRONMENT is production")
         return value

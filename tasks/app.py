@@ -1,5 +1,8 @@
 """The Celery application: the one place where settings meet classes."""
 
+import logging
+import os
+import signal
 import sys
 import threading
 from dataclasses import dataclass
@@ -8,15 +11,17 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
-from redis import Redis
+from redis import Redis, RedisError
 
 from cardtoken.contract import Lane
 from config import celeryconfig, queues
 from config.faults import ConfigurationError
 from config.settings import Configuration, Settings, load
-from tasks import lookup, startup
+from tasks import faults, lookup, startup
 from tasks.broker import transport
+from tasks.broker.claims import Claims
 from tasks.broker.intake import Intake
+from tasks.broker.keeper import Keeper
 from tasks.engine import Engine
 from tasks.http import HttpClient, Limits
 from tasks.lookup import Desk, Lookups
@@ -29,6 +34,8 @@ from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds, ResultStore
 from tasks.stores.retention import Retention
 from tasks.telemetry.logs import tame
+
+logger = logging.getLogger(__name__)
 
 #: Exit status of a process that is configured wrongly: EX_CONFIG of sysexits.h.
 EX_CONFIG = 78
@@ -67,6 +74,8 @@ class _Worker:
     """What a worker process has and no other process does."""
 
     lookups: Lookups
+    claims: Claims
+    keeper: Keeper
     engines: tuple[Engine, ...]
     http: HttpClient
     retention: Retention
@@ -122,16 +131,28 @@ def _assemble(redis: Redis) -> _Worker:
                 http=http,
                 policy=policy,
                 concurrency=settings.provider_concurrency,
+                stopping=_stopping,
             ),
         )
         for name, provider in PROVIDERS.items()
     }
     results = Bounds(settings.result_retention, settings.result_stream_maxlen)
     dead_letters = Bounds(settings.dead_letter_retention, settings.dead_letter_maxlen)
+    claims = Claims(redis, settings.lease_seconds)
     names = frozenset(f"lookup.{name}" for name in PROVIDERS)
-    transport.install(Intake(names, settings.max_message_bytes, Quarantine(redis, dead_letters)))
+    intake = Intake(names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters))
+    ours = frozenset(queue.name for queue in queues.queues(configuration.accounts))
+    transport.install(transport.Broker(redis, claims, intake, ours))
     return _Worker(
-        lookups=Lookups(desks, ResultStore(redis, results, dead_letters), _stopping),
+        lookups=Lookups(
+            desks,
+            ResultStore(redis, results, dead_letters),
+            claims,
+            delivery_limit=settings.delivery_limit,
+            stopping=_stopping,
+        ),
+        claims=claims,
+        keeper=Keeper(claims, settings.lease_seconds),
         engines=tuple(desk.engine for desk in desks.values()),
         http=http,
         retention=Retention(redis, results, dead_letters),
@@ -162,6 +183,8 @@ def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
         startup.check_redis(redis, _where(settings), _stopping)
     except startup.StartupError as error:
         _refuse(error)
+    if settings.fault_point:
+        faults.arm(settings.fault_point)
     _worker = _assemble(redis)
 
 
@@ -169,20 +192,46 @@ def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
 def _ready(**_: Any) -> None:
     if _worker is not None:
         _worker.retention.start()
+        _worker.keeper.start()
+        signal.signal(signal.SIGQUIT, _abandon)
 
 
 @worker_shutting_down.connect(weak=False)
 def _end(**_: Any) -> None:
+    """Begin no call any more. Whoever asks a second time does not want to wait for those under way either."""
     _stopping.set()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, _abandon)
 
 
 @worker_shutdown.connect(weak=False)
 def _ended(**_: Any) -> None:
     if _worker is not None:
         _worker.retention.stop()
+        _worker.keeper.stop()
+        _give_all_back(_worker)
         for engine in _worker.engines:
             engine.close()
         _worker.http.close()
+
+
+def _give_all_back(worker: _Worker) -> None:
+    try:
+        worker.claims.give_all_back()
+    except (RedisError, OSError) as error:
+        logger.warning("messages in hand wait for their leases: Redis cannot be asked (%s)", type(error).__name__)
+
+
+def _abandon(*_: Any) -> None:
+    """Give everything back at once, what is running included, and end."""
+
+    def go() -> None:
+        if _worker is not None:
+            _give_all_back(_worker)
+        os._exit(0)
+
+    # In a thread: the signal may have come in the middle of something that holds a lock which this needs.
+    threading.Thread(target=go, name="abandon").start()
 
 
 def _where(settings: Settings) -> str:

@@ -3,6 +3,7 @@
 import logging
 import math
 import secrets
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +15,17 @@ from typing import Any
 
 from cardtoken.contract import Category, LookupRequest
 from cardtoken.secret import Secret
+from tasks import faults
 from tasks.access_tokens import AccessTokenCache
 from tasks.http import HttpClient
-from tasks.lookups import Lookup, Postponed, Settled
+from tasks.lookups import Lookup, Postponed, Settled, Untouched
 from tasks.outcomes import Failure, Outcome
 from tasks.providers.provider import Account, Provider, Query
 from tasks.retry import Again, RetryPolicy
 
 logger = logging.getLogger(__name__)
 
-Step = Settled | Postponed
+Step = Settled | Postponed | Untouched
 
 #: A result waits at most so many seconds for others to be published with it.
 LINGER = 0.05
@@ -52,12 +54,14 @@ class Engine:
         http: HttpClient,
         policy: RetryPolicy,
         concurrency: int,
+        stopping: threading.Event | None = None,
         now: Callable[[], datetime] = _now,
     ) -> None:
         self._provider = provider
         self._http = http
         self._policy = policy
         self._concurrency = concurrency
+        self._stopping = stopping or threading.Event()
         self._now = now
         scheme = provider.access_tokens
         self._desks = {
@@ -70,7 +74,8 @@ class Engine:
         """Take every lookup one step: settled, or postponed to a later try. Steps come in batches, as they are made.
 
         At most ``concurrency`` lookups of a list are handed to the threads at once, so lists that run side by side
-        get their turns alternately, and a short one does not wait for the whole of a long one.
+        get their turns alternately, and a short one does not wait for the whole of a long one. When ``stopping`` is
+        set, calls under way are finished and no other is begun.
         """
         waiting = deque(lookups)
         done: SimpleQueue[Step] = SimpleQueue()
@@ -80,6 +85,11 @@ class Engine:
             until = math.inf
             # What has ended makes room at once, also while its batch waits for company.
             while waiting or running:
+                if waiting and self._stopping.is_set():
+                    batch += [Untouched(lookup) for lookup in waiting]
+                    waiting.clear()
+                    until = monotonic()
+                    continue
                 while waiting and running < self._concurrency:
                     self._threads.submit(self._step_into, done, waiting.popleft())
                     running += 1
@@ -136,6 +146,7 @@ class Engine:
                 token = got
             query = Query(request.reference, desk.account, secrets.token_hex(16), token)
             response = self._http.send(self._provider.build(query), until)
+            faults.reached("asked")
             if isinstance(response, Failure):
                 return lookup, response
             if token is None or desk.access_tokens is None or renewed or not desk.access_tokens.refused(response):

@@ -3,9 +3,10 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from celery import Celery, Task
@@ -14,13 +15,16 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from cardtoken.contract import Category, Lane
-from tasks.broker.intake import EXPIRES_HEADER
+from tasks import faults
+from tasks.broker.claims import Claims
+from tasks.broker.intake import CLAIM, DEATHS, EXPIRES, REDELIVERED
 from tasks.engine import Engine
-from tasks.lookups import Lookup, Postponed, Reader, Settled
+from tasks.lookups import Lookup, Postponed, Reader, Settled, Untouched
 from tasks.outcomes import Failure, Found, NotFound
 from tasks.retry import next_wave
 from tasks.state import RetryState
 from tasks.stores.results import ResultStore
+from tasks.telemetry.request import REVOKED
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,26 +52,47 @@ class Message:
     """One delivery of a message, as a task sees it."""
 
     task_id: str
+    claim_id: str
     lane: Lane
+    #: Whether it was in a worker's hands before, and how many have died with it.
     redelivered: bool
+    deaths: int
     expires: datetime | None
+    revoked: bool
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a message has come: what ended and how, what a failure postpones, what could not be begun."""
+
+    ended: Counter[str] = field(default_factory=Counter)
+    postponed: list[Postponed] = field(default_factory=list)
+    waiting: list[Lookup] = field(default_factory=list)
 
 
 class Lookups:
-    """All that the tasks share. ``stopping`` is set when the worker is told to end."""
+    """All that the tasks share. ``stopping`` is set when the worker is told to end.
 
-    def __init__(self, desks: Mapping[str, Desk], results: ResultStore, stopping: threading.Event) -> None:
+    ``delivery_limit`` is how many workers may die with one message.
+    """
+
+    def __init__(
+        self,
+        desks: Mapping[str, Desk],
+        results: ResultStore,
+        claims: Claims,
+        *,
+        delivery_limit: int,
+        stopping: threading.Event,
+    ) -> None:
         self._desks = desks
         self._results = results
+        self._claims = claims
+        self._delivery_limit = delivery_limit
         self._stopping = stopping
 
-    def take(
-        self, provider: str, message: Message, requests: list[object], retry: RetryState | None
-    ) -> tuple[Counter[str], list[Postponed], list[Lookup]]:
-        """Bring every lookup of a message one step on, and publish what is settled, as it settles.
-
-        Answers how many ended how, those that a failure postpones, and those whose time has not come yet.
-        """
+    def take(self, provider: str, message: Message, requests: list[object], retry: RetryState | None) -> Progress:
+        """Bring every lookup of a message one step on, and publish what is settled, as it settles."""
         desk = self._desks[provider]
         now = datetime.now(UTC)
         place: dict[str, Any] = {"task_id": message.task_id, "lane": message.lane, "now": now}
@@ -75,32 +100,61 @@ class Lookups:
             lookups = desk.reader.read(requests, expires=message.expires, **place)
         else:
             lookups = desk.reader.resume(requests, retry, **place)
+        left = {lookup.index: lookup for lookup in lookups}
+        progress = Progress()
         if message.redelivered:
             # Somebody had this message before; what they published is not asked for again.
-            published = self.insist(lambda: self._results.published(message.task_id))
-            lookups = [lookup for lookup in lookups if lookup.index not in published]
-        ended: Counter[str] = Counter()
-        postponed: list[Postponed] = []
-        waiting = [lookup for lookup in lookups if not lookup.is_due(now)]
-        open_lookups = {lookup.index: lookup for lookup in lookups}
+            for index in self.insist(lambda: self._results.published(message.task_id)):
+                left.pop(index, None)
+        if message.revoked:
+            self._fail(
+                desk, message, left, Failure(Category.EXPIRED, "revoked before the provider was asked"), progress
+            )
+        elif message.deaths >= self._delivery_limit:
+            suspect = self.insist(lambda: self._claims.suspected(message.claim_id))
+            # Without a note of which one it was, it may have been any.
+            guilty = {i: lookup for i, lookup in left.items() if suspect is None or i == suspect}
+            words = f"{message.deaths} workers have died of it"
+            self._fail(desk, message, guilty, Failure(Category.INTERNAL, words), progress)
+            left = {i: lookup for i, lookup in left.items() if i not in guilty}
         try:
-            for batch in desk.engine.run(lookup for lookup in lookups if lookup.is_due(now)):
-                settled = [step for step in batch if isinstance(step, Settled)]
-                postponed += [step for step in batch if isinstance(step, Postponed)]
-                self._publish(desk.provider, message, settled)
-                ended.update(_ending(step) for step in settled)
-                for step in settled:
-                    del open_lookups[step.lookup.index]
+            self._run(desk, message, left, progress)
         except (Reject, RedisError):
             raise
         except Exception as error:  # noqa: BLE001 - an error of ours must not leave lookups without a result
             logger.error("task %s ended in %s", message.task_id, type(error).__name__)  # noqa: TRY400 - it may quote
+            progress.postponed.clear()
+            progress.waiting.clear()
             failure = Failure(Category.INTERNAL, "an unexpected error in this service")
-            now = datetime.now(UTC)
-            self._publish(desk.provider, message, [Settled(lookup, failure, now) for lookup in open_lookups.values()])
-            ended[Category.INTERNAL] += len(open_lookups)
-            return ended, [], []
-        return ended, postponed, waiting
+            self._fail(desk, message, left, failure, progress)
+        return progress
+
+    def _run(self, desk: Desk, message: Message, left: dict[int, Lookup], progress: Progress) -> None:
+        """Run what is left, taking from it whatever is settled."""
+        now = datetime.now(UTC)
+        progress.waiting += [lookup for lookup in left.values() if not lookup.is_due(now)]
+        due = [lookup for lookup in left.values() if lookup.is_due(now)]
+        # On the last delivery that the limit allows, one at a time: if a worker dies once more, it is known of which.
+        alone = message.deaths > 0 and message.deaths >= self._delivery_limit - 1
+        for group in [[lookup] for lookup in due] if alone else [due]:
+            if alone:
+                self.insist(partial(self._claims.suspect, message.claim_id, group[0].index))
+            for batch in desk.engine.run(group):
+                settled = [step for step in batch if isinstance(step, Settled)]
+                progress.postponed += [step for step in batch if isinstance(step, Postponed)]
+                progress.waiting += [step.lookup for step in batch if isinstance(step, Untouched)]
+                self._publish(desk.provider, message, settled)
+                progress.ended.update(_ending(step) for step in settled)
+                for step in settled:
+                    del left[step.lookup.index]
+
+    def _fail(
+        self, desk: Desk, message: Message, lookups: dict[int, Lookup], failure: Failure, progress: Progress
+    ) -> None:
+        now = datetime.now(UTC)
+        self._publish(desk.provider, message, [Settled(lookup, failure, now) for lookup in lookups.values()])
+        progress.ended[str(failure)] += len(lookups)
+        lookups.clear()
 
     def insist(self, ask: Callable[[], T]) -> T:
         """Ask Redis until it answers. A worker that is told to end meanwhile gives its message back instead."""
@@ -119,6 +173,7 @@ class Lookups:
     def _publish(self, provider: str, message: Message, settled: Sequence[Settled]) -> None:
         if settled:
             again = self.insist(lambda: self._results.publish(message.task_id, provider, message.lane, settled))
+            faults.reached("published")
             if again:
                 logger.info("task %s: %d results had been published before", message.task_id, again)
 
@@ -134,29 +189,42 @@ def register(app: Celery, provider: str, lane_of: Callable[[str | None], Lane], 
         Request="tasks.telemetry.request:MaskedRequest",
     )
     def lookup(self: "Task[..., str]", requests: list[object], retry: dict[str, Any] | None = None) -> str:
+        faults.reached("begun")
         shared = lookups()
-        info = self.request.delivery_info or {}
-        expires = self.request.get(EXPIRES_HEADER)
-        message = Message(
-            task_id=str(self.request.id),
-            lane=lane_of(info.get("routing_key")),
-            redelivered=bool(info.get("redelivered")),
-            expires=datetime.fromisoformat(expires) if expires else None,
+        progress = shared.take(
+            provider, _message(self, lane_of), requests, RetryState.model_validate(retry) if retry else None
         )
-        state = RetryState.model_validate(retry) if retry else None
-        ended, postponed, waiting = shared.take(provider, message, requests, state)
-        remaining = sorted([*(step.lookup for step in postponed), *waiting], key=lambda each: each.index)
+        remaining = sorted(
+            [*(step.lookup for step in progress.postponed), *progress.waiting], key=lambda each: each.index
+        )
         if remaining:
             now = datetime.now(UTC)
             at = next_wave(now, ((each.not_before or now, each.deadline) for each in remaining))
-            countdown = (at - now).total_seconds()
-            reason = PendingLookupsError(_reason(provider, postponed, waiting, countdown))
+            # Never nothing: with a time to come back at, the message goes before what waits in the queue.
+            countdown = max(0.001, (at - now).total_seconds())
+            reason = PendingLookupsError(_reason(provider, progress, countdown))
             kwargs = {
                 "requests": [each.sent for each in remaining],
                 "retry": RetryState(lookups=[each.state() for each in remaining]).model_dump(mode="json"),
             }
-            raise shared.insist(lambda: _send_back(self, kwargs, reason, countdown))
-        return _counted(ended) or "nothing left to do"
+            retried = shared.insist(lambda: _send_back(self, kwargs, reason, countdown))
+            faults.reached("deferred")
+            raise retried
+        return _counted(progress.ended) or "nothing left to do"
+
+
+def _message(task: "Task[..., str]", lane_of: Callable[[str | None], Lane]) -> Message:
+    request = task.request
+    expires = request.get(EXPIRES)
+    return Message(
+        task_id=str(request.id),
+        claim_id=str(request.get(CLAIM)),
+        lane=lane_of((request.delivery_info or {}).get("routing_key")),
+        redelivered=bool(request.get(REDELIVERED)),
+        deaths=int(request.get(DEATHS) or 0),
+        expires=datetime.fromisoformat(expires) if expires else None,
+        revoked=bool(request.get(REVOKED)),
+    )
 
 
 def _send_back(task: "Task[..., str]", kwargs: dict[str, Any], why: Exception, countdown: float) -> Exception:
@@ -179,12 +247,11 @@ def _ending(settled: Settled) -> str:
             return str(failure)
 
 
-def _reason(provider: str, postponed: Iterable[Postponed], waiting: Sequence[Lookup], countdown: float) -> str:
-    steps = list(postponed)
-    failures = Counter(f"{step.failure} at attempt {step.lookup.attempts}" for step in steps)
+def _reason(provider: str, progress: Progress, countdown: float) -> str:
+    failures = Counter(f"{step.failure} at attempt {step.lookup.attempts}" for step in progress.postponed)
     parts = [f"{provider}: {_counted(failures)}"] if failures else [provider]
-    if waiting:
-        parts.append(f"{len(waiting)} not yet due")
+    if progress.waiting:
+        parts.append(f"{len(progress.waiting)} not yet begun")
     return f"{'; '.join(parts)}; again in {countdown:.1f} s"
 
 

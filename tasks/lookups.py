@@ -77,6 +77,13 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Untouched:
+    """A lookup that was not begun, because the worker ends."""
+
+    lookup: Lookup
+
+
+@dataclass(frozen=True, slots=True)
 class Postponed:
     """A lookup that will be tried again, and the failure that it is for."""
 

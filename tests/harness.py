@@ -28,7 +28,20 @@ CLIENT, CLIENT_SECRET = "afterpay", "merchantABC"
 T = TypeVar("T")
 
 #: What a test's environment must not inherit from the machine that runs it.
-_OURS = ("REDIS_", "OPAY_", "AFTERPAY_", "HTTP_", "RETRY_", "RESULT_", "DEAD_LETTER_", "PROVIDER_", "SENTRY_")
+_OURS = (
+    "REDIS_",
+    "OPAY_",
+    "AFTERPAY_",
+    "HTTP_",
+    "RETRY_",
+    "RESULT_",
+    "DEAD_LETTER_",
+    "PROVIDER_",
+    "SENTRY_",
+    "LEASE_",
+    "DELIVERY_",
+    "FAULT_",
+)
 
 
 def clean_environment() -> dict[str, str]:

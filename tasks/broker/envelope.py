@@ -23,7 +23,7 @@ from tasks.state import RetryState
 
 #: A task id longer than this, or with characters that are not printed, is nobody's.
 _MAX_ID = 255
-_CONTENT_TYPES: Final = frozenset({"application/json", "application/x-lookup+json"})
+_CONTENT_TYPES: Final = frozenset({"application/json"})
 _CODINGS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "binary"})
 #: How far ahead of now an ``eta`` may lie. Nothing waits for years.
 _FARTHEST_ETA = timedelta(days=366)

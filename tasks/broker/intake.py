@@ -1,58 +1,71 @@
-"""From a queue entry to what Celery takes: a canonical message, or a place in the quarantine."""
+"""From a claimed queue entry to what Celery takes: a canonical message, a later time, or a place in the quarantine."""
 
 import json
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import uuid4
 
 from kombu.serialization import register
 
+from tasks import faults
+from tasks.broker.claims import Claim, Claims
 from tasks.broker.envelope import Envelope, MalformedError, open_envelope
 from tasks.stores.quarantine import Quarantine
 from tasks.telemetry.masking import describe
 
 logger = logging.getLogger(__name__)
 
-#: JSON that is read as JSON. kombu's own revives tagged objects, and a foreign message may hold anything.
+#: A body that is decoded already. kombu's own JSON would revive tagged objects, and read it three times.
 CONTENT_TYPE: Final = "application/x-lookup+json"
-#: Header in which a message's ``expires`` travels. Celery drops an expired message without a word; here each of its
-#: lookups is answered.
-EXPIRES_HEADER: Final = "lookup_expires"
+#: Headers of our own: when the message expires (Celery drops an expired one without a word; here each of its lookups is
+#: answered), how many workers have died with it, whether it was in a worker's hands before, and its claim.
+EXPIRES: Final = "lookup_expires"
+DEATHS: Final = "lookup_deaths"
+REDELIVERED: Final = "lookup_redelivered"
+CLAIM: Final = "lookup_claim"
 
-register("lookup-json", json.dumps, json.loads, content_type=CONTENT_TYPE, content_encoding="utf-8")
+register("lookup", json.dumps, lambda body: body, content_type=CONTENT_TYPE, content_encoding="utf-8")
 
 
 class Intake:
     """The door between a queue and Celery."""
 
-    def __init__(self, tasks: frozenset[str], limit: int, quarantine: Quarantine) -> None:
+    def __init__(self, tasks: frozenset[str], limit: int, claims: Claims, quarantine: Quarantine) -> None:
         self._tasks = tasks
         self._limit = limit
+        self._claims = claims
         self._quarantine = quarantine
 
-    def admit(self, queue: str, raw: bytes) -> Mapping[str, Any] | None:
-        """The entry as a message for kombu, or None when it went to quarantine."""
+    def admit(self, claim: Claim) -> Mapping[str, Any] | None:
+        """The claim as a message for kombu, or None when it waits for its time or went to quarantine."""
         try:
-            envelope = open_envelope(raw, self._tasks, self._limit)
+            envelope = open_envelope(claim.entry, self._tasks, self._limit)
         except MalformedError as error:
-            logger.warning("%s: an entry of %d bytes goes to quarantine: %s", queue, len(raw), error)
-            self._quarantine.add(queue, raw, str(error))
+            size = len(claim.entry)
+            logger.warning("%s: an entry of %d bytes goes to quarantine: %s", claim.queue, size, error)
+            self._quarantine.add(claim.id, claim.queue, str(error))
+            faults.reached("quarantined")
+            self._claims.forget(claim.id)
             return None
-        return canonical(envelope, queue)
+        if envelope.eta is not None and envelope.eta > datetime.now(UTC):
+            self._claims.postpone(claim, envelope.eta)
+            faults.reached("postponed")
+            return None
+        return canonical(envelope, claim)
 
 
-def canonical(envelope: Envelope, queue: str) -> Mapping[str, Any]:
+def canonical(envelope: Envelope, claim: Claim) -> Mapping[str, Any]:
     """The message as kombu and Celery take it (protocol 2), with nothing in it that a producer could make them show.
 
     ``shadow``, ``argsrepr`` and the like end in logs, events and Flower, so they are not the producer's but ours; the
-    queue is the list that the entry was found in; the delivery tag is fresh, as a producer may repeat one.
+    queue is the list that the entry was found in; the delivery tag is the claim's id, as a producer may repeat one.
     """
     kwargs: dict[str, Any] = {"requests": envelope.requests}
     if envelope.retry is not None:
         kwargs["retry"] = envelope.retry
     return {
-        "body": json.dumps([[], kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]),
+        "body": ([], kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}),
         "content-type": CONTENT_TYPE,
         "content-encoding": "utf-8",
         "headers": {
@@ -63,21 +76,24 @@ def canonical(envelope: Envelope, queue: str) -> Mapping[str, Any]:
             "parent_id": None,
             "group": None,
             "retries": envelope.retries,
-            "eta": envelope.eta.isoformat() if envelope.eta else None,
+            "eta": None,
             "expires": None,
             "timelimit": [None, None],
             "argsrepr": "()",
             "kwargsrepr": describe(envelope.requests),
             "origin": None,
             "ignore_result": True,
-            EXPIRES_HEADER: envelope.expires.isoformat() if envelope.expires else None,
+            EXPIRES: envelope.expires.isoformat() if envelope.expires else None,
+            CLAIM: claim.id,
+            DEATHS: claim.deaths,
+            REDELIVERED: claim.taken > 1,
         },
         "properties": {
             "correlation_id": envelope.id,
             "reply_to": "",
             "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": queue},
+            "delivery_info": {"exchange": "", "routing_key": claim.queue},
             "priority": envelope.priority,
-            "delivery_tag": str(uuid4()),
+            "delivery_tag": claim.id,
         },
     }

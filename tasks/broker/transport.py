@@ -1,67 +1,146 @@
-"""kombu's Redis transport, with every entry checked before kombu reads it.
+"""The worker's transport: kombu's own for everything but the lookup queues, which are claimed and not popped.
 
 Worker processes alone install it, under kombu's own names of schemes: producers and Flower keep kombu's transport, and
 a dotted ``broker_transport`` would lose the TLS of ``rediss://``.
 """
 
-from queue import Empty
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import kombu.transport
 from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.json import dumps
+from redis import Redis
 
+from tasks.broker.claims import Claim, Claims
 from tasks.broker.intake import Intake
+from tasks.broker.pump import Pump
 
-_intake: Intake | None = None
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """What the transport works with in this process."""
+
+    redis: Redis
+    claims: Claims
+    intake: Intake
+    queues: frozenset[str]
 
 
-class _Checked(stock.Channel):
-    """A channel that lets nothing through that a task could not take."""
+_broker: Broker | None = None
 
-    # What the stubs leave out of the class above.
-    connection_errors: tuple[type[Exception], ...]
-    _queue_cycle: Any
-    _flush_brpop_reauth: Any
 
-    def _brpop_read(self, **options: Any) -> bool:
-        # The same steps as in the class above, but for the reading of the entry.
-        try:
-            try:
-                answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
-            except self.connection_errors:
-                self.client.connection.disconnect()
-                raise
-            if not answer:
-                raise Empty
-            key, raw = answer
-            queue = key.decode().rsplit(self.sep, 1)[0]
-            self._queue_cycle.rotate(queue)
-            assert _intake is not None  # noqa: S101 - install() sets it before any channel can be made
-            message = _intake.admit(queue, raw)
+def _installed() -> Broker:
+    if _broker is None:
+        raise RuntimeError("install() comes before the first connection")
+    return _broker
+
+
+class _QoS(virtual.QoS):
+    """Counts what is in hand. Claims outlive the channel: a lost connection ends no lookup and gives none back."""
+
+    def ack(self, delivery_tag: str) -> None:
+        super().ack(delivery_tag)
+        _installed().claims.end(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        self._quick_ack(delivery_tag)
+        claims = _installed().claims
+        (claims.give_back if requeue else claims.end)(delivery_tag)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - the signature is kombu's
+        """Nothing to restore: what is unfinished when the worker ends is given back then."""
+        self._on_collect.cancel()
+
+
+class _Claiming(stock.Channel):
+    """A channel on which lookup queues are claimed."""
+
+    QoS = _QoS
+    _pump: Pump | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.QoS = _QoS  # the class above sets its own where acknowledgement is not emulated
+
+    @property
+    def active_queues(self) -> list[str]:
+        """The queues that are popped, as kombu does it: none of ours."""
+        ours = _installed().queues
+        return [queue for queue in super().active_queues if queue not in ours]
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        answer = super().basic_consume(queue, no_ack, *args, **kwargs)
+        broker = _installed()
+        if queue in broker.queues:
+            if self._pump is None:
+                room = self.qos.can_consume_max_estimate
+                self._pump = Pump(broker.redis, broker.claims, self.connection.hub, room)
+            self._pump.consume(queue, self._deliver_to(queue))
+        return answer
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        queue = self._tag_to_queue.get(consumer_tag)
+        if self._pump is not None and queue in _installed().queues:
+            self._pump.cancel(queue)
+        return super()._basic_cancel(consumer_tag)
+
+    def _deliver_to(self, queue: str) -> Callable[[Claim], None]:
+        intake, deliver = _installed().intake, self.connection._callbacks[queue]  # noqa: SLF001 - kombu's own way
+
+        def delivered(claim: Claim) -> None:
+            message = intake.admit(claim)
             if message is not None:
-                self.connection._deliver(message, queue)  # noqa: SLF001 - as the class above does
-            return True
-        finally:
-            self._in_poll = None
-            self._flush_brpop_reauth()
+                deliver(message)
+
+        return delivered
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        """Put a message; one that is not due yet (Celery's retry, a countdown) waits in Redis and in no worker."""
+        eta = message["headers"].get("eta")
+        broker = _installed()
+        if eta and queue in broker.queues:
+            due = datetime.fromisoformat(eta)
+            broker.claims.defer(queue, dumps(message).encode(), due if due.tzinfo else due.replace(tzinfo=UTC))
+        else:
+            super()._put(queue, message, **kwargs)
+
+    def close(self) -> None:
+        if self._pump is not None:
+            self._pump.close()
+            self._pump = None
+        super().close()
 
 
-class Transport(stock.Transport):
-    Channel = _Checked
+class _OfAnEventLoop:
+    """Remembers the event loop, for the channels that pump from it."""
+
+    hub: Any = None
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        self.hub = loop
+        super().register_with_event_loop(connection, loop)
 
 
-class SentinelChannel(_Checked, stock.SentinelChannel):
+class Transport(_OfAnEventLoop, stock.Transport):
+    Channel = _Claiming
+
+
+class _SentinelClaiming(_Claiming, stock.SentinelChannel):
     """The same behind Sentinel."""
 
 
-class SentinelTransport(stock.SentinelTransport):
-    Channel = SentinelChannel
+class SentinelTransport(_OfAnEventLoop, stock.SentinelTransport):
+    Channel = _SentinelClaiming
 
 
-def install(intake: Intake) -> None:
-    """Make this process's broker connections use the checked transport."""
-    global _intake  # noqa: PLW0603 - kombu makes channels itself and gives no way to hand them anything
-    _intake = intake
+def install(broker: Broker) -> None:
+    """Make this process's broker connections use the claiming transport."""
+    global _broker  # noqa: PLW0603 - kombu makes channels itself and gives no way to hand them anything
+    _broker = broker
     aliases = kombu.transport.TRANSPORT_ALIASES
     aliases["redis"] = aliases["rediss"] = f"{__name__}:Transport"
     aliases["sentinel"] = f"{__name__}:SentinelTransport"

@@ -8,6 +8,24 @@ from typing import Final
 RESULT_QUEUES: Final = "lookup:result-queues"
 #: Held for as long as one worker of the fleet sweeps.
 SWEEP_LOCK: Final = "lookup:sweep-lock"
+#: Claim ids by the time, in milliseconds, at which their leases run out.
+LEASES: Final = "lookup:leases"
+
+
+def claim(claim_id: str) -> str:
+    """The hash of one claim: queue, entry, worker, how often it was taken, how many workers died with it."""
+    return f"lookup:claim:{claim_id}"
+
+
+def given_back(queue: str) -> str:
+    """The list of a queue's claims that nobody holds; the next one is at its tail."""
+    return f"lookup:given-back:{queue}"
+
+
+def delayed(queue: str) -> str:
+    """The sorted set of a queue's claims that wait, by the time in milliseconds at which they are due."""
+    return f"lookup:delayed:{queue}"
+
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -1,10 +1,12 @@
 """Where queue entries go that no worker can take: kept byte for byte, for someone to look at."""
 
 from datetime import UTC, datetime
+from importlib.resources import files
 
 from redis import Redis
 
 from cardtoken.contract import QUARANTINE, format_time
+from tasks.stores import keys
 from tasks.stores.results import Bounds
 
 #: An entry longer than this is kept by its beginning alone, and with its length.
@@ -16,17 +18,14 @@ class Quarantine:
     """The stream of malformed queue entries."""
 
     def __init__(self, redis: Redis, bounds: Bounds) -> None:
-        self._redis = redis
         self._bounds = bounds
+        self._script = redis.register_script(files(__package__).joinpath("quarantine.lua").read_text())
 
-    def add(self, queue: str, raw: bytes, reason: str) -> None:
-        """Keep an entry; raises ``redis.RedisError`` when Redis could not be asked. The reason quotes nothing of it."""
-        fields: dict[str, bytes | str | int] = {
-            "queue": queue,
-            "reason": reason,
-            "quarantined_at": format_time(datetime.now(UTC)),
-            "raw": raw,
-        }
-        if len(raw) > _LARGEST_WHOLE:
-            fields |= {"raw": raw[:_BEGINNING], "truncated_from": len(raw)}
-        self._redis.xadd(QUARANTINE, fields, maxlen=self._bounds.length, approximate=False)  # type: ignore[arg-type]
+    def add(self, claim_id: str, queue: str, reason: str) -> None:
+        """Move a claimed entry here; raises ``redis.RedisError`` when Redis could not be asked.
+
+        The entry's bytes stay in Redis. The reason quotes nothing of it.
+        """
+        when = format_time(datetime.now(UTC))
+        limits = [self._bounds.length, _LARGEST_WHOLE, _BEGINNING]
+        self._script(keys=[keys.LEASES, QUARANTINE], args=[claim_id, *limits, queue, reason, when])

@@ -1,15 +1,20 @@
 """Celery's view of a message in the worker, without what the message asks for."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from celery.worker import state
 from celery.worker.request import Request
 
 if TYPE_CHECKING:
     from celery.worker.request import _InfoDict
 
 
+#: Header of a message that was revoked before it was begun.
+REVOKED: Final = "lookup_revoked"
+
+
 class MaskedRequest(Request):
-    """A request whose description never holds its arguments.
+    """A request whose description never holds its arguments, and that no revocation makes disappear.
 
     ``celery inspect active`` (and so Flower's worker page) asks for the real ones; it gets the summary that the intake
     wrote. See ``tasks.telemetry.masking.describe``.
@@ -17,6 +22,14 @@ class MaskedRequest(Request):
 
     def info(self, safe: bool = False) -> "_InfoDict":  # noqa: ARG002 - the signature is Celery's
         return super().info(safe=True)
+
+    def revoked(self) -> bool:
+        """Never, to Celery, which would acknowledge the message without a word: its lookups are answered as expired."""
+        return False
+
+    def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
+        self.request_dict[REVOKED] = self.id in state.revoked
+        return super().execute_using_pool(pool, **kwargs)
 
     def on_retry(self, exc_info: Any) -> None:
         """Acknowledge, and tell monitors the reason itself; Celery would tell them the repr of what wraps it."""

@@ -11,6 +11,7 @@ from redis import Redis, RedisError
 
 from cardtoken.contract import parse_time
 from sandbox.redis_server import RedisServer
+from tasks.broker.claims import Claims
 from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds
 
@@ -29,6 +30,16 @@ def redis(redis_server: RedisServer) -> Iterator[Redis]:
 @pytest.fixture
 def quarantine(redis: Redis) -> Quarantine:
     return Quarantine(redis, Bounds(3600, 100))
+
+
+def put(redis: Redis, quarantine: Quarantine, raw: bytes, reason: str) -> None:
+    """Push an entry, claim it as a worker does, and move it to quarantine."""
+    redis.lpush(QUEUE, raw)
+    [claim], _ = Claims(redis, 30).take([QUEUE], 1)
+    assert claim.entry == raw
+    quarantine.add(claim.id, claim.queue, reason)
+    assert not redis.keys("lookup:claim:*"), "nothing of it is left elsewhere"
+    assert not redis.zcard("lookup:leases")
 
 
 def entries(redis: Redis) -> list[dict[bytes, bytes]]:
@@ -51,7 +62,7 @@ def entries(redis: Redis) -> list[dict[bytes, bytes]]:
     ids=["nothing", "text", "every byte", "Redis' own", "Unicode", "no Unicode", "JSON", "a megabyte"],
 )
 def test_an_entry_is_kept_byte_for_byte(redis: Redis, quarantine: Quarantine, raw: bytes) -> None:
-    quarantine.add(QUEUE, raw, "the entry is not JSON")
+    put(redis, quarantine, raw, "the entry is not JSON")
     (entry,) = entries(redis)
     assert entry.pop(b"raw") == raw
     at = parse_time(entry.pop(b"quarantined_at").decode())
@@ -62,7 +73,7 @@ def test_an_entry_is_kept_byte_for_byte(redis: Redis, quarantine: Quarantine, ra
 def test_an_entry_of_16_mib_is_kept_whole(redis: Redis, quarantine: Quarantine) -> None:
     raw = os.urandom(1 << 16) * 256
     assert len(raw) == LARGEST
-    quarantine.add(QUEUE, raw, "larger than the limit")
+    put(redis, quarantine, raw, "larger than the limit")
     (entry,) = entries(redis)
     assert entry[b"raw"] == raw
     assert b"truncated_from" not in entry
@@ -73,7 +84,7 @@ def test_a_larger_entry_is_kept_by_its_beginning_and_its_length(
     redis: Redis, quarantine: Quarantine, over: int
 ) -> None:
     raw = os.urandom(1 << 17) + bytes(LARGEST + over - (1 << 17))
-    quarantine.add(QUEUE, raw, "larger than the limit")
+    put(redis, quarantine, raw, "larger than the limit")
     (entry,) = entries(redis)
     assert entry[b"raw"] == raw[: 64 << 10]
     assert int(entry[b"truncated_from"]) == LARGEST + over
@@ -81,13 +92,13 @@ def test_a_larger_entry_is_kept_by_its_beginning_and_its_length(
 
 def test_equal_entries_are_kept_each(redis: Redis, quarantine: Quarantine) -> None:
     for _ in range(3):
-        quarantine.add(QUEUE, b"the same", "why")
+        put(redis, quarantine, b"the same", "why")
     assert len(entries(redis)) == 3
 
 
 def test_the_newest_entries_are_kept_exactly_as_many_as_there_may_be(redis: Redis, quarantine: Quarantine) -> None:
     for number in range(350):
-        quarantine.add(QUEUE, str(number).encode(), "why")
+        put(redis, quarantine, str(number).encode(), "why")
     assert [entry[b"raw"] for entry in entries(redis)] == [str(number).encode() for number in range(250, 350)]
 
 
@@ -95,4 +106,4 @@ def test_a_redis_that_is_away_is_an_error_for_the_caller() -> None:
     with RedisServer() as server, Redis.from_url(server.url) as client:
         server.kill()
         with pytest.raises(RedisError):
-            Quarantine(client, Bounds(3600, 100)).add(QUEUE, b"raw", "why")
+            Quarantine(client, Bounds(3600, 100)).add("a-claim", QUEUE, "why")

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -32,7 +33,7 @@ def sentinel(redis_server: RedisServer, tmp_path: Path) -> Iterator[int]:
         f"sentinel monitor mymaster 127.0.0.1 {redis_server.port} 1\n"
     )
     child = start([find_server(), config, "--sentinel"], name="sentinel", log=tmp_path / "sentinel.log")
-    client = redis.Redis(port=port, password="sentinel-pass")
+    client: Any = redis.Redis(port=port, password="sentinel-pass")
 
     def knows() -> object:
         try:

@@ -33,7 +33,6 @@ STATE = {"version": 1, "lookups": [STEP]}
         message(body(args=None)),
         message(**{"content-encoding": ...}),  # a client in another language that says only what it must
         message(**{"content-encoding": "UTF-8"}),
-        message(**{"content-type": "application/x-lookup+json"}),  # what this service sends back to its queue
         message(body=body(), properties={}),  # a body as plain text
         message(body=body(), properties=...),
         with_properties(delivery_tag=..., delivery_info=5),  # whatever says where it came from

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tasks.broker.claims import Claim
 from tasks.broker.envelope import MalformedError
 from tasks.broker.intake import canonical
 from tests.unit.messages import (
@@ -246,8 +247,8 @@ def open_or_refuse(raw: bytes) -> None:
     if envelope is None:
         return
     assert "canary" not in repr(envelope)
-    handed_on = canonical(envelope, "lookup.opay.bulk")
-    assert json.loads(handed_on["body"])[1]["requests"] == json.loads(json.dumps(envelope.requests))
+    handed_on = canonical(envelope, Claim("claim-1", "lookup.opay.bulk", deaths=0, taken=1, entry=raw))
+    assert handed_on["body"][1]["requests"] == envelope.requests
     json.dumps(handed_on)
 
 

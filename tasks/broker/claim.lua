@@ -1,0 +1,92 @@
+-- Claim entries: what was given back, then what is due, then what waits in the queue, one queue after the other.
+--
+-- KEYS[1]  leases: claim id → when its lease runs out
+-- then for each queue: list of claims given back, delayed claims by due time, and its lists by priority
+-- ARGV[1]  worker
+-- ARGV[2]  milliseconds that a lease holds
+-- ARGV[3]  how many to claim at most
+-- ARGV[4]  what new claim ids begin with; a counter follows
+-- ARGV[5]  first number of that counter
+-- ARGV[6]  lists by priority of each queue
+-- then the queues' names
+--
+-- Answers the milliseconds until the next delayed claim is due (-1: there is none), then five for each claim:
+-- id, queue, workers that have died on it, times it has been taken, the entry. Nothing of an entry is parsed here.
+
+local HEAD, FIXED = 6, 2
+local worker, lease, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local counter, lists = tonumber(ARGV[5]), tonumber(ARGV[6])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local expiry = string.format('%.0f', now + lease)
+local each, queues = FIXED + lists, #ARGV - HEAD
+local answer = {-1}
+local taken = 0
+
+local function take(id)
+  local key = 'lookup:claim:' .. id
+  if redis.call('EXISTS', key) == 0 then
+    return false
+  end
+  redis.call('HSET', key, 'worker', worker)
+  local times = redis.call('HINCRBY', key, 'taken', 1)
+  redis.call('ZADD', KEYS[1], expiry, id)
+  local found = redis.call('HMGET', key, 'queue', 'deaths', 'entry')
+  taken = taken + 1
+  answer[#answer + 1] = id
+  answer[#answer + 1] = found[1]
+  answer[#answer + 1] = found[2] or '0'
+  answer[#answer + 1] = times
+  answer[#answer + 1] = found[3]
+  return true
+end
+
+local function take_one(queue)
+  local base = 1 + (queue - 1) * each
+  local id = redis.call('RPOP', KEYS[base + 1])
+  while id do
+    if take(id) then
+      return true
+    end
+    id = redis.call('RPOP', KEYS[base + 1])
+  end
+  local due = redis.call('ZRANGEBYSCORE', KEYS[base + 2], '-inf', now, 'LIMIT', 0, 1)[1]
+  while due do
+    redis.call('ZREM', KEYS[base + 2], due)
+    if take(due) then
+      return true
+    end
+    due = redis.call('ZRANGEBYSCORE', KEYS[base + 2], '-inf', now, 'LIMIT', 0, 1)[1]
+  end
+  for list = 1, lists do
+    local entry = redis.call('RPOP', KEYS[base + FIXED + list])
+    if entry then
+      id = ARGV[4] .. string.format('%.0f', counter)
+      counter = counter + 1
+      redis.call('HSET', 'lookup:claim:' .. id, 'queue', ARGV[HEAD + queue], 'entry', entry)
+      return take(id)
+    end
+  end
+  return false
+end
+
+local more = true
+while more and taken < wanted do
+  more = false
+  for queue = 1, queues do
+    if taken < wanted and take_one(queue) then
+      more = true
+    end
+  end
+end
+
+for queue = 1, queues do
+  local first = redis.call('ZRANGE', KEYS[1 + (queue - 1) * each + 2], 0, 0, 'WITHSCORES')
+  if first[2] then
+    local left = math.max(0, tonumber(first[2]) - now)
+    if answer[1] < 0 or left < answer[1] then
+      answer[1] = left
+    end
+  end
+end
+return answer

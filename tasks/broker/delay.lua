@@ -1,0 +1,20 @@
+-- Let a claim wait until it is due; a new one, with its entry, or one that a worker holds.
+--
+-- KEYS[1]  leases
+-- KEYS[2]  delayed claims of its queue, by due time
+-- ARGV[1]  claim id
+-- ARGV[2]  when it is due, in milliseconds since 1970
+-- ARGV[3]  queue
+-- ARGV[4]  entry of a new claim; absent for one that is held
+
+local key = 'lookup:claim:' .. ARGV[1]
+if ARGV[4] then
+  redis.call('HSET', key, 'queue', ARGV[3], 'entry', ARGV[4])
+elseif redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
+  -- Nobody worked on it: that it was taken does not count.
+  redis.call('HINCRBY', key, 'taken', -1)
+else
+  return 0
+end
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+return 1

@@ -1,0 +1,158 @@
+"""Brings claims from the queues into the worker, within its event loop.
+
+It waits without popping: on a connection for each queue, ``BLMOVE queue queue RIGHT RIGHT`` moves an entry onto its own
+place, which changes nothing and answers as soon as there is one. Then the claim script takes as many entries as the
+worker has room for, in one round trip.
+"""
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from redis import ConnectionError as RedisConnectionError
+from redis import Redis
+
+from tasks import faults
+from tasks.broker.claims import Claim, Claims
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a wait is answered with nothing and begun anew: a server that answers nothing at all is away.
+_WAIT = 5
+#: Seconds that the answer may be late before the connection is given up.
+_GRACE = 10.0
+#: Seconds between two looks at the queues when nothing wakes the loop: for priorities, and for what others gave back.
+_LOOK = 1.0
+#: Entries claimed in one round trip at most.
+_BATCH = 100
+
+
+class _Wait:
+    """One connection that waits for one queue."""
+
+    def __init__(self, redis: Redis, queue: str) -> None:
+        self._pool = redis.connection_pool
+        self._connection: Any = self._pool.get_connection()
+        self._queue = queue
+        self._since: float | None = None
+
+    def fileno(self) -> int:
+        number: int = self._connection._sock.fileno()  # noqa: SLF001 - redis-py has no other name for it
+        return number
+
+    def begin(self) -> None:
+        """Ask, if there is no question open."""
+        if self._since is None:
+            self._connection.send_command("BLMOVE", self._queue, self._queue, "RIGHT", "RIGHT", _WAIT)
+            self._since = monotonic()
+
+    def finish(self) -> bool:
+        """Read the answer; whether there is an entry."""
+        self._since = None
+        return self._connection.read_response() is not None
+
+    def check(self) -> None:
+        """Raise where the answer is overdue: a half-open connection never becomes readable."""
+        if self._since is not None and monotonic() - self._since > _WAIT + _GRACE:
+            raise RedisConnectionError("Redis has not answered in time")
+
+    def close(self) -> None:
+        self._connection.disconnect()
+        self._pool.release(self._connection)
+
+
+class Pump:
+    """Takes claims for one consumer, as many as it has room for."""
+
+    def __init__(self, redis: Redis, claims: Claims, hub: Any, room: Callable[[], int | None]) -> None:
+        self._redis = redis
+        self._claims = claims
+        self._hub = hub
+        self._room = room
+        self._waits: dict[str, _Wait] = {}
+        self._consumers: dict[str, Callable[[Claim], None]] = {}
+        self._look = True
+        self._woken = False
+        self._due: Any = None
+        self._timer = hub.call_repeatedly(_LOOK, self._tick)
+        hub.on_tick.add(self.turn)
+        claims.wake = self._wake
+
+    def consume(self, queue: str, consumer: Callable[[Claim], None]) -> None:
+        """Begin to take from a queue."""
+        self._consumers[queue] = consumer
+        wait = self._waits[queue] = _Wait(self._redis, queue)
+        self._hub.add_reader(wait.fileno(), self._readable, queue, wait)
+        self._look = True
+
+    def cancel(self, queue: str) -> None:
+        """Take no more from a queue."""
+        self._consumers.pop(queue, None)
+        wait = self._waits.pop(queue, None)
+        if wait is not None:
+            self._hub.remove_reader(wait.fileno())
+            wait.close()
+
+    def close(self) -> None:
+        """Take no more from any."""
+        self._claims.wake = lambda: None
+        self._hub.on_tick.discard(self.turn)
+        self._timer.cancel()
+        if self._due is not None:
+            self._due.cancel()
+        for queue in list(self._waits):
+            self.cancel(queue)
+
+    def turn(self) -> None:
+        """One turn of the event loop: settle what has ended, then take what there is room for."""
+        self._woken = False
+        if self._claims.unsettled:
+            self._claims.settle()
+            self._look = True
+        if not self._look or not self._consumers:
+            return
+        room = self._room()
+        if room == 0:
+            return
+        count = min(room or _BATCH, _BATCH)
+        # Whose turn it is changes: a queue that is never empty must not starve the others.
+        queues = list(self._consumers)
+        self._consumers[queues[0]] = self._consumers.pop(queues[0])
+        claims, due = self._claims.take(queues, count)
+        self._look = len(claims) == count
+        for claim in claims:
+            faults.reached("claimed")
+            consumer = self._consumers.get(claim.queue)
+            if consumer is None:
+                self._claims.give_back(claim.id)
+            else:
+                consumer(claim)
+        if self._look:
+            # There may be more, and room for it; the loop comes round at once.
+            self._wake()
+            return
+        for wait in self._waits.values():
+            wait.begin()
+        if due is not None and due < _LOOK:
+            if self._due is not None:
+                self._due.cancel()
+            self._due = self._hub.call_later(due, self._wake_up)
+
+    def _wake(self) -> None:
+        """From any thread: let the loop come round."""
+        if not self._woken:
+            self._woken = True
+            self._hub.call_soon(self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._look = True
+
+    def _tick(self) -> None:
+        self._look = True
+        for wait in self._waits.values():
+            wait.check()
+
+    def _readable(self, queue: str, wait: _Wait) -> None:
+        if self._waits.get(queue) is wait and wait.finish():
+            self._look = True

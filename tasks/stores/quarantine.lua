@@ -1,0 +1,25 @@
+-- Move a claim's entry to quarantine, byte for byte.
+--
+-- KEYS[1]  leases
+-- KEYS[2]  quarantine
+-- ARGV[1]  claim id
+-- ARGV[2]  entries that the quarantine keeps at most
+-- ARGV[3]  longest entry that is kept whole, in bytes
+-- ARGV[4]  bytes that are kept of a longer one
+-- ARGV[5]  queue, ARGV[6] reason, ARGV[7] time
+
+local key = 'lookup:claim:' .. ARGV[1]
+local length = redis.call('HSTRLEN', key, 'entry')
+if redis.call('EXISTS', key) == 1 then
+  local entry = redis.call('HGET', key, 'entry')
+  local fields = {'queue', ARGV[5], 'reason', ARGV[6], 'quarantined_at', ARGV[7], 'raw', entry}
+  if length > tonumber(ARGV[3]) then
+    fields[8] = string.sub(entry, 1, tonumber(ARGV[4]))
+    fields[9] = 'truncated_from'
+    fields[10] = length
+  end
+  redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], '*', unpack(fields))
+  redis.call('UNLINK', key)
+end
+redis.call('ZREM', KEYS[1], ARGV[1])
+return length
