@@ -173,7 +173,7 @@ def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
         sentinel_password=password.get_secret_value() if password else None,
     )
     try:
-        startup.check_pool(options.get("pool_cls") or conf.worker_pool)
+        startup.check_pool(options.get("pool") or conf.worker_pool, sys.argv)
         startup.check_queues(
             options.get("queues") or (),
             consumed=[queue.name for queue in queues.queues(configuration.accounts)],

@@ -10,6 +10,7 @@ from redis import AuthenticationError, Redis, RedisError, ResponseError
 logger = logging.getLogger(__name__)
 
 _OLDEST_REDIS = (6, 2)
+_PREFORK = re.compile(r"(^|\s)(-P\s*|--pool[=\s])prefork(\s|$)")
 _THREADS = {"threads", "celery.concurrency.thread:TaskPool"}
 #: Seconds between two tries to reach a Redis that is not there yet: the first, and the longest.
 _FIRST_PAUSE = 0.2
@@ -20,8 +21,14 @@ class StartupError(Exception):
     """The worker cannot start; the text says why and what to do."""
 
 
-def check_pool(pool: object) -> None:
-    """Refuse every pool but threads; ``pool`` is an alias, a path or a class."""
+def check_pool(pool: object, command: Sequence[str]) -> None:
+    """Refuse every pool but threads; ``pool`` is an alias, a path or a class.
+
+    ``command`` is what the process was called with: Celery takes ``-P prefork`` for its own default, that is for no
+    choice at all, and would quietly run threads for somebody who asked for processes.
+    """
+    if _PREFORK.search(" ".join(command)):
+        pool = "prefork"
     name = pool if isinstance(pool, str) else f"{getattr(pool, '__module__', '')}:{getattr(pool, '__name__', '')}"
     if name not in _THREADS:
         raise StartupError(
