@@ -4,13 +4,14 @@ A claim is a queue's entry in a worker's hands. It stays in Redis, under an id o
 the worker renews its lease, and when a lease runs out the claim goes back to its queue, for another worker.
 """
 
+import contextlib
 import itertools
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Final
 from uuid import uuid4
@@ -123,12 +124,14 @@ class Claims:
 
     def postpone(self, claim: Claim, due: datetime) -> None:
         """Let a claim wait in Redis until it is due."""
-        self._delay(keys=[keys.LEASES, keys.delayed(claim.queue)], args=[claim.id, _milliseconds(due), claim.queue])
+        self._delay(
+            keys=[keys.LEASES, keys.delayed(claim.queue)], args=[claim.id, _milliseconds_until(due), claim.queue]
+        )
         self.forget(claim.id)
 
     def defer(self, queue: str, entry: bytes, due: datetime) -> None:
         """Put a new entry that waits in Redis until it is due."""
-        args: list[Any] = [uuid4().hex, _milliseconds(due), queue, entry]
+        args: list[Any] = [uuid4().hex, _milliseconds_until(due), queue, entry]
         self._delay(keys=[keys.LEASES, keys.delayed(queue)], args=args)
         self.wake()
 
@@ -172,10 +175,12 @@ class Claims:
 
 def _some(waiting: deque[str]) -> list[str]:
     some: list[str] = []
-    while waiting and len(some) < _CHUNK:
-        some.append(waiting.popleft())
+    with contextlib.suppress(IndexError):  # whoever else settles may have taken the last one
+        while len(some) < _CHUNK:
+            some.append(waiting.popleft())
     return some
 
 
-def _milliseconds(time: datetime) -> int:
-    return int(time.timestamp() * 1000)
+def _milliseconds_until(due: datetime) -> int:
+    """From now: a difference between Redis' clock and ours must not become a wait, nor take one away."""
+    return max(0, int((due - datetime.now(UTC)).total_seconds() * 1000))

@@ -3,7 +3,7 @@
 -- KEYS[1]  leases
 -- KEYS[2]  delayed claims of its queue, by due time
 -- ARGV[1]  claim id
--- ARGV[2]  when it is due, in milliseconds since 1970
+-- ARGV[2]  milliseconds from now until it is due
 -- ARGV[3]  queue
 -- ARGV[4]  entry of a new claim; absent for one that is held
 
@@ -16,5 +16,7 @@ elseif redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
 else
   return 0
 end
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+local time = redis.call('TIME')
+local due = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])
+redis.call('ZADD', KEYS[2], string.format('%.0f', due), ARGV[1])
 return 1

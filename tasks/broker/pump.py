@@ -37,9 +37,10 @@ class _Wait:
         self._queue = queue
         self._since: float | None = None
 
-    def fileno(self) -> int:
-        number: int = self._connection._sock.fileno()  # noqa: SLF001 - redis-py has no other name for it
-        return number
+    def fileno(self) -> int | None:
+        """The socket's number; None when it is closed, and its number may be another's."""
+        sock = self._connection._sock  # noqa: SLF001 - redis-py has no other name for it
+        return None if sock is None else sock.fileno()
 
     def begin(self) -> None:
         """Ask, if there is no question open."""
@@ -91,12 +92,14 @@ class Pump:
         self._consumers.pop(queue, None)
         wait = self._waits.pop(queue, None)
         if wait is not None:
-            self._hub.remove_reader(wait.fileno())
+            if (number := wait.fileno()) is not None:
+                self._hub.remove_reader(number)
             wait.close()
 
     def close(self) -> None:
         """Take no more from any."""
-        self._claims.wake = lambda: None
+        if self._claims.wake == self._wake:  # else another pump has taken over already
+            self._claims.wake = lambda: None
         self._hub.on_tick.discard(self.turn)
         self._timer.cancel()
         if self._due is not None:
