@@ -20,6 +20,7 @@ from config.settings import Configuration, Settings, load
 from tasks import faults, lookup, startup
 from tasks.broker import transport
 from tasks.broker.claims import Claims
+from tasks.broker.connection import Amqp
 from tasks.broker.intake import Intake
 from tasks.broker.keeper import Keeper
 from tasks.engine import Engine
@@ -82,7 +83,7 @@ class _Worker:
 
 
 configuration = _configured()
-app = Celery("cardtoken", set_as_current=True)
+app = Celery("cardtoken", set_as_current=True, amqp=Amqp)
 app.config_from_object(celeryconfig)
 app.conf.update(_celery_settings(configuration.settings))
 app.conf.task_queues = queues.queues(configuration.accounts)

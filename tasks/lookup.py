@@ -90,6 +90,7 @@ class Lookups:
         self._claims = claims
         self._delivery_limit = delivery_limit
         self._stopping = stopping
+        self._away = False
 
     def take(self, provider: str, message: Message, requests: list[object], retry: RetryState | None) -> Progress:
         """Bring every lookup of a message one step on, and publish what is settled, as it settles."""
@@ -161,14 +162,19 @@ class Lookups:
         pause = _FIRST_PAUSE
         while True:
             try:
-                return ask()
+                answer = ask()
             except (RedisError, OperationalError, OSError) as error:
-                if pause == _FIRST_PAUSE:
+                # Told by the first task that meets it, for all of them.
+                if not self._away:
+                    self._away = True
                     # Redis' own words name keys and hosts, and none of them a secret.
                     logger.warning("Redis cannot be asked (%s: %.200s); trying on", type(error).__name__, error)
                 if self._stopping.wait(pause):
                     raise Reject("the worker ends while Redis is away", requeue=True) from None
                 pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                self._away = False
+                return answer
 
     def _publish(self, provider: str, message: Message, settled: Sequence[Settled]) -> None:
         if settled:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from redis import ConnectionError as RedisConnectionError
-from redis import Redis
+from redis import Redis, RedisError
 
 from tasks import faults
 from tasks.broker.claims import Claim, Claims
@@ -24,6 +24,9 @@ _WAIT = 5
 _GRACE = 10.0
 #: Seconds between two looks at the queues when nothing wakes the loop: for priorities, and for what others gave back.
 _LOOK = 1.0
+#: Seconds between two tries while Redis cannot be asked: the first, and the longest.
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
 #: Entries claimed in one round trip at most.
 _BATCH = 100
 
@@ -76,6 +79,8 @@ class Pump:
         self._look = True
         self._woken = False
         self._due: Any = None
+        self._pause = _FIRST_PAUSE
+        self._not_before = 0.0
         self._timer = hub.call_repeatedly(_LOOK, self._tick)
         hub.on_tick.add(self.turn)
         claims.wake = self._wake
@@ -83,18 +88,12 @@ class Pump:
     def consume(self, queue: str, consumer: Callable[[Claim], None]) -> None:
         """Begin to take from a queue."""
         self._consumers[queue] = consumer
-        wait = self._waits[queue] = _Wait(self._redis, queue)
-        self._hub.add_reader(wait.fileno(), self._readable, queue, wait)
         self._look = True
 
     def cancel(self, queue: str) -> None:
         """Take no more from a queue."""
         self._consumers.pop(queue, None)
-        wait = self._waits.pop(queue, None)
-        if wait is not None:
-            if (number := wait.fileno()) is not None:
-                self._hub.remove_reader(number)
-            wait.close()
+        self._stop_waiting(queue)
 
     def close(self) -> None:
         """Take no more from any."""
@@ -104,12 +103,35 @@ class Pump:
         self._timer.cancel()
         if self._due is not None:
             self._due.cancel()
-        for queue in list(self._waits):
+        for queue in list(self._consumers):
             self.cancel(queue)
 
     def turn(self) -> None:
-        """One turn of the event loop: settle what has ended, then take what there is room for."""
+        """One turn of the event loop: settle what has ended, then take what there is room for.
+
+        Trouble with Redis, of whatever kind, is waited out here: the worker's other connections look after themselves.
+        """
         self._woken = False
+        if monotonic() < self._not_before:
+            return
+        try:
+            self._turn()
+        except (RedisError, OSError) as error:
+            self._wait_out(error)
+        else:
+            self._pause = _FIRST_PAUSE
+
+    def _wait_out(self, error: Exception) -> None:
+        if self._pause == _FIRST_PAUSE:
+            logger.warning("queues cannot be asked (%s: %.200s); trying on", type(error).__name__, error)
+        for queue in list(self._waits):
+            self._stop_waiting(queue)
+        self._look = True
+        self._not_before = monotonic() + self._pause
+        self._hub.call_later(self._pause + 0.01, self._wake_up)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _turn(self) -> None:
         if self._claims.unsettled:
             self._claims.settle()
             self._look = True
@@ -124,23 +146,45 @@ class Pump:
         self._consumers[queues[0]] = self._consumers.pop(queues[0])
         claims, due = self._claims.take(queues, count)
         self._look = len(claims) == count
-        for claim in claims:
-            faults.reached("claimed")
-            consumer = self._consumers.get(claim.queue)
-            if consumer is None:
-                self._claims.give_back(claim.id)
-            else:
-                consumer(claim)
+        self._hand_on(claims)
         if self._look:
             # There may be more, and room for it; the loop comes round at once.
             self._wake()
             return
-        for wait in self._waits.values():
-            wait.begin()
+        for queue in self._consumers:
+            self._wait_for(queue)
         if due is not None and due < _LOOK:
             if self._due is not None:
                 self._due.cancel()
             self._due = self._hub.call_later(due, self._wake_up)
+
+    def _hand_on(self, claims: list[Claim]) -> None:
+        for number, claim in enumerate(claims):
+            faults.reached("claimed")
+            consumer = self._consumers.get(claim.queue)
+            try:
+                if consumer is None:
+                    self._claims.give_back(claim.id)
+                else:
+                    consumer(claim)
+            except (RedisError, OSError):
+                for unseen in claims[number:]:
+                    self._claims.give_back(unseen.id)
+                raise
+
+    def _wait_for(self, queue: str) -> None:
+        wait = self._waits.get(queue)
+        if wait is None:
+            wait = self._waits[queue] = _Wait(self._redis, queue)
+            self._hub.add_reader(wait.fileno(), self._readable, queue, wait)
+        wait.begin()
+
+    def _stop_waiting(self, queue: str) -> None:
+        wait = self._waits.pop(queue, None)
+        if wait is not None:
+            if (number := wait.fileno()) is not None:
+                self._hub.remove_reader(number)
+            wait.close()
 
     def _wake(self) -> None:
         """From any thread: let the loop come round."""
@@ -153,9 +197,15 @@ class Pump:
 
     def _tick(self) -> None:
         self._look = True
-        for wait in self._waits.values():
-            wait.check()
+        try:
+            for wait in self._waits.values():
+                wait.check()
+        except RedisError as error:
+            self._wait_out(error)
 
     def _readable(self, queue: str, wait: _Wait) -> None:
-        if self._waits.get(queue) is wait and wait.finish():
-            self._look = True
+        try:
+            if self._waits.get(queue) is wait and wait.finish():
+                self._look = True
+        except (RedisError, OSError) as error:
+            self._wait_out(error)

@@ -24,12 +24,12 @@ class MaskedRequest(Request):
         return super().info(safe=True)
 
     def revoked(self) -> bool:
-        """Never, to Celery, which would acknowledge the message without a word: its lookups are answered as expired."""
-        return False
+        """Never, to Celery, which would acknowledge the message without a word: its lookups are answered as expired.
 
-    def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
+        Celery asks when a message arrives and again before it begins.
+        """
         self.request_dict[REVOKED] = self.id in state.revoked
-        return super().execute_using_pool(pool, **kwargs)
+        return False
 
     def on_retry(self, exc_info: Any) -> None:
         """Acknowledge, and tell monitors the reason itself; Celery would tell them the repr of what wraps it."""

@@ -1,0 +1,91 @@
+"""Whatever happens to Redis, the same worker process goes on by itself, and says so a few times and not per second."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.faults.accounts import Ledger
+from tests.harness import Service, Worker, until
+
+#: Lines that a worker may write about one outage.
+_MANY = 25
+
+
+@contextmanager
+def outage(service: Service, ledger: Ledger, worker: Worker) -> Iterator[None]:
+    """Work before, during and after; afterwards the same process has served everything once, and soon."""
+    ledger.send(["OPAY_TOKEN_visa~before"])
+    ledger.settled()
+    for number in range(5):
+        ledger.send([f"OPAY_TOKEN_slow-1~during-{number}-{i}" for i in range(3)])
+    until(lambda: True if service.simulator.stats()["in_flight"] >= 5 else None)
+    said, pid = len(worker.lines), worker.child.pid
+    yield
+    begun = time.monotonic()
+    ledger.send(["OPAY_TOKEN_visa~after"])
+    ledger.settled()
+    assert time.monotonic() - begun < 8, "it goes on within 5 s, and then it has work to do"
+    assert worker.child.poll() is None
+    assert worker.child.pid == pid
+    trouble = [line for line in worker.lines[said:] if "Task lookup" not in line]
+    assert len(trouble) < _MANY, "\n".join(trouble)
+
+
+def restarted(service: Service) -> None:
+    service.server.kill()
+    service.server.start()
+
+
+def away_for_some_seconds(service: Service) -> None:
+    service.server.kill()
+    time.sleep(4)  # what passes while it is away is the point of it
+    service.server.start()
+
+
+def disconnected(service: Service) -> None:
+    for client in service.redis.client_list():
+        if client["name"] or client["cmd"] in {"blmove", "psubscribe", "evalsha"}:
+            service.redis.client_kill_filter(_id=client["id"])
+
+
+def read_only(service: Service) -> None:
+    service.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    time.sleep(2)
+    service.redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def out_of_memory(service: Service) -> None:
+    service.redis.config_set("maxmemory", 1024)
+    time.sleep(2)
+    service.redis.config_set("maxmemory", 0)
+
+
+def frozen(service: Service) -> None:
+    service.server.pause()
+    time.sleep(3)
+    service.server.resume()
+
+
+TROUBLES = [restarted, away_for_some_seconds, disconnected, read_only, out_of_memory, frozen]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
+def test_a_worker_outlives_the_trouble_of_its_broker(service: Service, trouble: Callable[[Service], None]) -> None:
+    ledger = Ledger(service)
+    with service.worker(LEASE_SECONDS="10") as worker, outage(service, ledger, worker):
+        trouble(service)
+
+
+def test_many_restarts_under_load_lose_nothing_and_double_nothing(service: Service) -> None:
+    """The short form of the soak run."""
+    ledger = Ledger(service)
+    with service.worker(LEASE_SECONDS="10") as worker:
+        for restart in range(4):
+            for number in range(20):
+                ledger.send([f"OPAY_TOKEN_slow-0.1~{restart}-{number}-{i}" for i in range(5)], lane="bulk")
+            service.server.kill()
+            service.server.start()
+        ledger.settled(60)
+        assert worker.child.poll() is None

@@ -1,0 +1,58 @@
+"""A worker dies between any two steps, and nobody notices in the results."""
+
+import signal
+
+import pytest
+
+from tasks.faults import POINTS
+from tests.faults.accounts import Ledger
+from tests.faults.conftest import LEASE
+from tests.harness import Service, Worker
+
+
+def work(ledger: Ledger, name: str) -> None:
+    """Messages that pass every point: single, in lists, tried again, delayed, malformed."""
+    ledger.send([f"OPAY_TOKEN_visa~{name}"])
+    ledger.push_malformed(f"no message {name}".encode())
+    ledger.send([f"OPAY_TOKEN_{kind}~{name}" for kind in ("visa", "timeout-1", "not-found", "amex", "slow-0.2")])
+    ledger.send([f"OPAY_TOKEN_timeout-2~{name}"])
+    ledger.send([f"OPAY_TOKEN_visa~{name}-later"], countdown=0.3)
+    ledger.send([f"OPAY_TOKEN_code-20000~{name}"])
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_worker_killed_at_any_point_loses_nothing_and_doubles_nothing(service: Service, point: str) -> None:
+    ledger = Ledger(service)
+    victim = Worker({**service.environment, "FAULT_POINT": f"{point}:2"}).ready()
+    for round_ in range(3):
+        work(ledger, f"{point}-{round_}")
+    assert victim.child.wait(20) == -signal.SIGKILL, "the point was not reached"
+    with service.worker():
+        assert ledger.settled() < LEASE + 5
+
+
+def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(service: Service) -> None:
+    """The short form of the soak run: kills spread over the whole of the work."""
+    ledger = Ledger(service)
+    for number in range(60):
+        ledger.send([f"OPAY_TOKEN_{number:032x}"], lane="bulk")
+        ledger.send([f"OPAY_TOKEN_slow-0.0{number % 10}~{number}-{i}" for i in range(10)], lane="bulk")
+    environment = {**service.environment, "PROVIDER_CONCURRENCY": "4"}
+    for nth in (7, 40, 90, 150):
+        worker = Worker({**environment, "FAULT_POINT": f"asked:{nth}"}).ready()
+        assert worker.child.wait(30) == -signal.SIGKILL
+    with service.worker():
+        ledger.settled()
+
+
+@pytest.mark.parametrize("point", ["published", "settled"])
+def test_what_was_published_before_a_death_is_not_asked_for_again(service: Service, point: str) -> None:
+    ledger = Ledger(service)
+    references = [f"OPAY_TOKEN_visa~{point}-{i}" for i in range(5)]
+    victim = Worker({**service.environment, "FAULT_POINT": point}).ready()
+    ledger.send(references)
+    assert victim.child.wait(20) == -signal.SIGKILL
+    with service.worker():
+        ledger.settled()
+    calls = service.simulator.stats(*references)["by_reference"]
+    assert {reference: seen["calls"] for reference, seen in calls.items()} == dict.fromkeys(references, 1)
