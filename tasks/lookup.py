@@ -91,6 +91,7 @@ class Lookups:
         self._delivery_limit = delivery_limit
         self._stopping = stopping
         self._away = False
+        self._alone = threading.Lock()
 
     def take(self, provider: str, message: Message, requests: list[object], retry: RetryState | None) -> Progress:
         """Bring every lookup of a message one step on, and publish what is settled, as it settles."""
@@ -113,11 +114,10 @@ class Lookups:
             )
         elif message.deaths >= self._delivery_limit:
             suspect = self.insist(lambda: self._claims.suspected(message.claim_id))
-            # Without a note of which one it was, it may have been any.
-            guilty = {i: lookup for i, lookup in left.items() if suspect is None or i == suspect}
+            # Without a note it was not this message's turn when the worker died: it was in bad company.
+            guilty = {suspect: left.pop(suspect)} if suspect in left else {}
             words = f"{message.deaths} workers have died of it"
             self._fail(desk, message, guilty, Failure(Category.INTERNAL, words), progress)
-            left = {i: lookup for i, lookup in left.items() if i not in guilty}
         try:
             self._run(desk, message, left, progress)
         except (Reject, RedisError):
@@ -135,19 +135,27 @@ class Lookups:
         now = datetime.now(UTC)
         progress.waiting += [lookup for lookup in left.values() if not lookup.is_due(now)]
         due = [lookup for lookup in left.values() if lookup.is_due(now)]
-        # On the last delivery that the limit allows, one at a time: if a worker dies once more, it is known of which.
-        alone = message.deaths > 0 and message.deaths >= self._delivery_limit - 1
-        for group in [[lookup] for lookup in due] if alone else [due]:
-            if alone:
-                self.insist(partial(self._claims.suspect, message.claim_id, group[0].index))
-            for batch in desk.engine.run(group):
-                settled = [step for step in batch if isinstance(step, Settled)]
-                progress.postponed += [step for step in batch if isinstance(step, Postponed)]
-                progress.waiting += [step.lookup for step in batch if isinstance(step, Untouched)]
-                self._publish(desk.provider, message, settled)
-                progress.ended.update(_ending(step) for step in settled)
-                for step in settled:
-                    del left[step.lookup.index]
+        if message.deaths == 0 or message.deaths < self._delivery_limit - 1:
+            self._run_group(desk, message, due, left, progress)
+            return
+        # On the last delivery that the limit allows, one at a time, and no two such at once in this process: if a
+        # worker dies once more, it is known of which lookup.
+        for lookup in due:
+            with self._alone:
+                self.insist(partial(self._claims.suspect, message.claim_id, lookup.index))
+                self._run_group(desk, message, [lookup], left, progress)
+
+    def _run_group(
+        self, desk: Desk, message: Message, due: list[Lookup], left: dict[int, Lookup], progress: Progress
+    ) -> None:
+        for batch in desk.engine.run(due):
+            settled = [step for step in batch if isinstance(step, Settled)]
+            progress.postponed += [step for step in batch if isinstance(step, Postponed)]
+            progress.waiting += [step.lookup for step in batch if isinstance(step, Untouched)]
+            self._publish(desk.provider, message, settled)
+            progress.ended.update(_ending(step) for step in settled)
+            for step in settled:
+                del left[step.lookup.index]
 
     def _fail(
         self, desk: Desk, message: Message, lookups: dict[int, Lookup], failure: Failure, progress: Progress

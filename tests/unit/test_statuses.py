@@ -110,6 +110,7 @@ def test_without_the_header_nobody_asked_for_anything() -> None:
         ("Fri, 31 Dec 1999 23:00:00 GMT", 0.0),  # past: now
         ("Fri, 99 Dec 1999 23:59:59 GMT", None),
         ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 1999 23:59:59 +99999999999999999999", None),  # a zone beyond every clock
     ],
 )
 def test_a_date_counts_from_the_servers_own_clock(date: str, seconds: float | None) -> None:
