@@ -48,7 +48,7 @@ def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(servic
 @pytest.mark.parametrize("point", ["published", "settled"])
 def test_what_was_published_before_a_death_is_not_asked_for_again(service: Service, point: str) -> None:
     ledger = Ledger(service)
-    references = [f"OPAY_TOKEN_visa~{point}-{i}" for i in range(5)]
+    references = [f"OPAY_TOKEN_visa~once-{point}-{i}" for i in range(5)]
     victim = Worker({**service.environment, "FAULT_POINT": point}).ready()
     ledger.send(references)
     assert victim.child.wait(20) == -signal.SIGKILL

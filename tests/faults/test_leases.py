@@ -1,6 +1,5 @@
 """Leases: held by the living, taken over from the dead and the frozen."""
 
-import json
 import signal
 import time
 import uuid
@@ -76,16 +75,3 @@ def test_a_delay_waits_in_redis_across_workers_and_runs_once(service: Service) -
         service.results(task_id, 1)
         [at] = service.simulator.stats(reference)["by_reference"][reference]["at"]
         assert at - begun >= LEASE * 4 - 0.01
-
-
-def test_what_is_given_back_comes_before_what_waits(service: Service) -> None:
-    ledger = Ledger(service)
-    victim = Worker({**service.environment, "FAULT_POINT": "begun"}, "-c", "1").ready()
-    first = ledger.send(["OPAY_TOKEN_visa~first"])
-    victim.child.wait(20)
-    for number in range(30):
-        ledger.send([f"OPAY_TOKEN_visa~behind-{number}"])
-    with service.worker("-c", "1"):
-        ledger.settled()
-    order = [json.loads(entry["result"])["task_id"] for entry in service.entries("token-records:default")]
-    assert order.index(first) < 10

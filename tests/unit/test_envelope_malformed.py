@@ -232,7 +232,7 @@ JSON = st.recursive(
     lambda children: st.lists(children, max_size=3) | st.dictionaries(TEXT, children, max_size=3),
     max_leaves=8,
 )
-within = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+within = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def open_or_refuse(raw: bytes) -> None:

@@ -48,7 +48,7 @@ ELEMENT = JSON | st.builds(
 
 @given(st.lists(ELEMENT, max_size=5))
 @example([{"\ud800": 1, "lookup_id": [1], "reply_to": {}, "metadata": {"a": "\ud800"}}])
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_element_becomes_one_lookup_that_can_be_answered(requests: list[object]) -> None:
     lookups = READER.read(requests, task_id="task", lane=Lane.BULK, now=NOW)
 

@@ -31,7 +31,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 #: Those that give out access tokens.
 WITH_ACCESS_TOKENS = [provider for provider in PROVIDERS.values() if provider.access_tokens]
 
-thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def token_in(body: Any, path: tuple[str, ...]) -> object:

@@ -71,7 +71,7 @@ def test_the_draw_is_even_from_nothing_to_the_bound() -> None:
 
 
 @given(st.integers(1, 200), st.floats(0.001, 100), st.floats(0, 1000), st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_wait_is_never_shorter_than_the_floor_nor_longer_than_the_cap(
     attempts: int, base: float, more: float, seed: int
 ) -> None:
@@ -191,7 +191,7 @@ MOMENT = st.floats(-5, 20, allow_nan=False).map(lambda seconds: round(seconds, 3
 
 
 @given(st.lists(st.tuples(MOMENT, st.floats(0.001, 30)), min_size=1, max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_wave_is_never_early_never_late_and_outlasts_no_deadline(due: list[tuple[float, float]]) -> None:
     pairs = [(after(first), after(first + life)) for first, life in due]
     at = next_wave(NOW, iter(pairs))
