@@ -17,7 +17,6 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializationInfo,
-    field_serializer,
     field_validator,
 )
 
@@ -137,21 +136,21 @@ def _sized(value: CardToken) -> CardToken:
     return value
 
 
-Reference = Annotated[CardToken, AfterValidator(_sized)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=False)
-
-
 #: Passed as the serialisation context where a model is written to a queue; without it secrets stay masked.
 _WIRE: Final = {"wire": True}
 
 
-def _wire(value: CardToken | None, info: SerializationInfo) -> str | None:
-    if value is None:
-        return None
+def _wire(value: CardToken, info: SerializationInfo) -> str:
     return value.get_secret_value() if info.context == _WIRE else str(value)
+
+
+#: A card token, or what leads to one: in clear where it is written to a queue, masked everywhere else.
+WireToken = Annotated[CardToken, PlainSerializer(_wire, return_type=str, when_used="json")]
+Reference = Annotated[WireToken, AfterValidator(_sized)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=False)
 
 
 class LookupRequest(_Model):
@@ -202,10 +201,6 @@ class OpayRequest(LookupRequest):
     def reference(self) -> CardToken:
         return self.opay_token
 
-    @field_serializer("opay_token", when_used="json")
-    def _reveal(self, value: CardToken, info: SerializationInfo) -> str | None:
-        return _wire(value, info)
-
 
 class AfterpayRequest(LookupRequest):
     """One element of ``requests`` of the task ``lookup.afterpay``."""
@@ -215,10 +210,6 @@ class AfterpayRequest(LookupRequest):
     @property
     def reference(self) -> CardToken:
         return self.original_request_id
-
-    @field_serializer("original_request_id", when_used="json")
-    def _reveal(self, value: CardToken, info: SerializationInfo) -> str | None:
-        return _wire(value, info)
 
 
 class Customer(_Model):
@@ -233,7 +224,7 @@ class Customer(_Model):
 class TokenRecord(_Model):
     """What is behind a card token, the same for every provider. What the provider did not give is None."""
 
-    value: CardToken
+    value: WireToken
     brand: str | None = None
     brand_raw: str | None = None
     first6: str | None = Field(default=None, repr=False)
@@ -249,10 +240,6 @@ class TokenRecord(_Model):
     customer: Customer | None = Field(default=None, repr=False)
     transaction_id: str | None = None
     receipt_id: str | None = None
-
-    @field_serializer("value", when_used="json")
-    def _reveal(self, value: CardToken, info: SerializationInfo) -> str | None:
-        return _wire(value, info)
 
 
 class LookupFailure(_Model):

@@ -1,9 +1,11 @@
 """The environment, typed and checked once, at the start of a process."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -28,10 +30,31 @@ _SCHEMES = ("redis://", "rediss://", "sentinel://")
 
 def _readable(path: Path) -> Path:
     try:
-        path.open("rb").close()
+        ssl.create_default_context(cafile=str(path))
+    except ssl.SSLError:
+        raise ValueError("holds no certificate in PEM form") from None
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     return path
+
+
+def _check_redis_url(url: str) -> None:
+    """Raise ValueError, in words that quote nothing of the URL, where it cannot be understood."""
+    *sentinels, last = url.split(";")
+    for part in (*sentinels, last):
+        try:
+            parts = urlsplit(part)
+            _ = parts.port
+            host = parts.hostname
+        except ValueError:
+            raise ValueError("is no URL; write / @ : in a password as %2F %40 %3A") from None
+        if not part.startswith(_SCHEMES) or not host:
+            raise ValueError("must begin with one of " + ", ".join(_SCHEMES) + " and name a host")
+        if parts.query or parts.fragment:
+            raise ValueError("must have nothing behind the database's number")
+        database = parts.path.strip("/")
+        if database and (part is not last or not (database.isascii() and database.isdigit())):
+            raise ValueError("must end with the number of a database, such as /0; write / in a password as %2F")
 
 
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
@@ -106,8 +129,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_scheme(cls, value: Secret, info: ValidationInfo) -> Secret:
         url = value.get_secret_value()
-        if not url.startswith(_SCHEMES):
-            raise ValueError("must begin with one of " + ", ".join(_SCHEMES))
+        _check_redis_url(url)
         if url.startswith("sentinel://") and not info.data.get("redis_sentinel_master"):
             raise ValueError("is sentinel://, so REDIS_SENTINEL_MASTER is needed")
         return value
@@ -146,7 +168,10 @@ def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
 
     ``account_models`` maps a provider's name to the model of its accounts.
     """
-    given = variables()
+    try:
+        given = variables()
+    except UnicodeDecodeError:
+        raise ConfigurationError([Fault(DOTENV, "is not UTF-8 text", "save it as UTF-8")]) from None
     settings, faults = Settings.from_variables(given)
     accounts, account_faults = read_accounts(account_models, given)
     faults += account_faults

@@ -166,27 +166,32 @@ def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
     global _worker  # noqa: PLW0603 - a process is a worker or it is not, and Celery tells by this signal alone
     settings = configuration.settings
     tame()
-    password = settings.redis_sentinel_password
-    redis = connect(
-        settings.redis_url.get_secret_value(),
-        ca_file=settings.redis_ca_file,
-        sentinel_master=settings.redis_sentinel_master or "",
-        sentinel_password=password.get_secret_value() if password else None,
-    )
     try:
+        password = settings.redis_sentinel_password
+        redis = connect(
+            settings.redis_url.get_secret_value(),
+            ca_file=settings.redis_ca_file,
+            sentinel_master=settings.redis_sentinel_master or "",
+            sentinel_password=password.get_secret_value() if password else None,
+        )
         startup.check_pool(options.get("pool") or conf.worker_pool, sys.argv)
+        startup.check_autoscale(options.get("autoscale"))
         startup.check_queues(
             options.get("queues") or (),
+            excluded=options.get("exclude_queues") or (),
             consumed=[queue.name for queue in queues.queues(configuration.accounts)],
             known=[queue.name for queue in queues.queues(PROVIDERS)],
             switched_off=set(PROVIDERS) - set(configuration.accounts),
         )
         startup.check_redis(redis, _where(settings), _stopping)
+        if settings.fault_point:
+            faults.arm(settings.fault_point)
+        _worker = _assemble(redis)
     except startup.StartupError as error:
         _refuse(error)
-    if settings.fault_point:
-        faults.arm(settings.fault_point)
-    _worker = _assemble(redis)
+    except Exception as error:  # noqa: BLE001 - Celery would log it and run on without anything of the above
+        # The type alone: an exception's text may quote what it was given.
+        _refuse(startup.StartupError(f"The worker could not be put together ({type(error).__name__})."))
 
 
 @worker_ready.connect(weak=False)

@@ -122,7 +122,10 @@ class Engine:
             return self._settled(lookup, Failure(Category.INVALID_REQUEST, "account: there is no such account"))
         now = self._now()
         if lookup.deadline <= now:
-            return self._settled(lookup, Failure(Category.EXPIRED, "the deadline passed before the provider was asked"))
+            again = " again" if lookup.attempts else ""
+            return self._settled(
+                lookup, Failure(Category.EXPIRED, f"the deadline passed before the provider was asked{again}")
+            )
         # An answer after the deadline is worth nothing, so no call outlasts it.
         until = monotonic() + (lookup.deadline - now).total_seconds()
         lookup, outcome = self._ask(lookup, lookup.request, desk, until)

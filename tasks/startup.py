@@ -37,8 +37,21 @@ def check_pool(pool: object, command: Sequence[str]) -> None:
         )
 
 
+def check_autoscale(autoscale: object) -> None:
+    """Refuse ``--autoscale``: Celery's thread pool cannot grow, and would end the worker at its first backlog."""
+    if autoscale:
+        raise StartupError(
+            "--autoscale cannot be used with threads. Use -c: a thread that waits costs next to nothing."
+        )
+
+
 def check_queues(
-    wanted: Sequence[str] | None, consumed: Iterable[str], known: Iterable[str], switched_off: Iterable[str]
+    wanted: Sequence[str],
+    *,
+    excluded: Sequence[str],
+    consumed: Iterable[str],
+    known: Iterable[str],
+    switched_off: Iterable[str],
 ) -> None:
     """Refuse to start without a provider, or for a queue that is switched off or that there is not."""
     consumed, known, off = list(consumed), set(known), sorted(switched_off)
@@ -56,6 +69,8 @@ def check_queues(
                 "Set its account's variables, see .env.example, or leave the queue out."
             )
         raise StartupError(f"-Q names {queue}, which is no queue of this service. There are: {', '.join(consumed)}.")
+    if not set(wanted or consumed) - set(excluded):
+        raise StartupError("-X leaves no queue to consume. Leave it out, or one of its queues.")
 
 
 def check_redis(redis: Redis, where: str, stopping: threading.Event) -> None:

@@ -122,3 +122,40 @@ def test_a_pool_other_than_threads_is_refused_with_the_reason(tmp_path: Path, po
     assert said.startswith(f"The pool {name} cannot be used: ")
     assert "share" in said
     assert "-P threads" in said
+
+
+def test_autoscaling_is_refused_with_what_to_use_instead(tmp_path: Path) -> None:
+    assert "Use -c" in refusal(tmp_path, OPAY, "--autoscale", "10,3")
+
+
+def test_a_worker_left_without_a_queue_is_refused(tmp_path: Path) -> None:
+    assert "-X leaves no queue" in refusal(tmp_path, OPAY, "-X", "lookup.opay.interactive,lookup.opay.bulk")
+
+
+@pytest.mark.parametrize("variable", ["HTTP_CA_FILE", "REDIS_CA_FILE"])
+def test_a_file_of_authorities_that_holds_none_is_refused(tmp_path: Path, variable: str) -> None:
+    path = tmp_path / "no.pem"
+    path.write_text("no certificate")
+    assert f"{variable}: holds no certificate in PEM form" in refusal(tmp_path, {**OPAY, variable: str(path)})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2/rest@127.0.0.1:6379/0",  # a slash that ends the host
+        "redis://:hunter2@127.0.0.1:abc/0",
+        "redis://:hunter2@[::1/0",
+        "redis://:hunter2@127.0.0.1/first",
+        "redis://:hunter2@127.0.0.1/0?socket_timeout=x",
+        "redis://",
+    ],
+)
+def test_a_redis_url_that_cannot_be_understood_is_refused_without_being_quoted(tmp_path: Path, url: str) -> None:
+    said = refusal(tmp_path, {**OPAY, "REDIS_URL": url})
+    assert "REDIS_URL: " in said
+    assert "hunter2" not in said
+
+
+def test_a_dotenv_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfe")
+    assert ".env: is not UTF-8 text" in refusal(tmp_path, OPAY)
