@@ -1,11 +1,19 @@
 """Servers that tests share. Each module that changes how one behaves starts its own instead."""
 
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from sandbox.redis_server import RedisServer
 from tests.harness import Service, Simulator
+
+if threading.current_thread() is threading.main_thread():
+    # Where the tests run in the background, these are ignored, and what they start would ignore them too.
+    for _number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(_number) is signal.SIG_IGN:
+            signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
