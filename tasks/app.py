@@ -142,7 +142,8 @@ def _assemble(redis: Redis) -> _Worker:
     claims = Claims(redis, settings.lease_seconds)
     names = frozenset(f"lookup.{name}" for name in PROVIDERS)
     intake = Intake(names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters))
-    ours = frozenset(queue.name for queue in queues.queues(configuration.accounts))
+    # Those of a provider that is off too: a queue taken up at run time must not fall to the stock transport.
+    ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
     transport.install(transport.Broker(redis, claims, intake, ours))
     return _Worker(
         lookups=Lookups(

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: kombu's separator and steps: a client that gives a message a priority pushes it to one of these lists.
 PRIORITY_LISTS: Final = ("", *(f"\x06\x16{step}" for step in (3, 6, 9)))
+#: What the ids of entries begin with that this service has deferred; a worker's own are hexadecimal.
+_DEFERRED: Final = "deferred-"
 #: Claims in one call of a script: it holds up Redis for a few milliseconds at most.
 _CHUNK = 200
 
@@ -40,6 +42,11 @@ class Claim:
     #: How often it has been taken, this time included.
     taken: int
     entry: bytes = field(repr=False)
+
+    @property
+    def deferred(self) -> bool:
+        """Whether this service wrote the entry itself; what it defers was judged before, and may have grown."""
+        return self.id.startswith(_DEFERRED)
 
 
 class Claims:
@@ -131,7 +138,7 @@ class Claims:
 
     def defer(self, queue: str, entry: bytes, due: datetime) -> None:
         """Put a new entry that waits in Redis until it is due."""
-        args: list[Any] = [uuid4().hex, _milliseconds_until(due), queue, entry]
+        args: list[Any] = [_DEFERRED + uuid4().hex, _milliseconds_until(due), queue, entry]
         self._delay(keys=[keys.LEASES, keys.delayed(queue)], args=args)
         self.wake()
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -40,7 +41,7 @@ class Intake:
     def admit(self, claim: Claim) -> Mapping[str, Any] | None:
         """The claim as a message for kombu, or None when it waits for its time or went to quarantine."""
         try:
-            envelope = open_envelope(claim.entry, self._tasks, self._limit)
+            envelope = open_envelope(claim.entry, self._tasks, sys.maxsize if claim.deferred else self._limit)
         except MalformedError as error:
             size = len(claim.entry)
             logger.warning("%s: an entry of %d bytes goes to quarantine: %s", claim.queue, size, error)
@@ -86,7 +87,8 @@ def canonical(envelope: Envelope, claim: Claim) -> Mapping[str, Any]:
             EXPIRES: envelope.expires.isoformat() if envelope.expires else None,
             CLAIM: claim.id,
             DEATHS: claim.deaths,
-            REDELIVERED: claim.taken > 1,
+            # A retry may stand beside the message that it was to replace, if a worker died between the two.
+            REDELIVERED: claim.taken > 1 or envelope.retries > 0,
         },
         "properties": {
             "correlation_id": envelope.id,
