@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
 from redis import Redis, RedisError
 
@@ -22,11 +22,11 @@ from tasks.broker import transport
 from tasks.broker.claims import Claims
 from tasks.broker.connection import Amqp
 from tasks.broker.intake import Intake
-from tasks.broker.keeper import Keeper
 from tasks.engine import Engine
 from tasks.http import HttpClient, Limits
 from tasks.lookup import Desk, Lookups
 from tasks.lookups import Reader
+from tasks.periodic import Periodic
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
 from tasks.retry import RetryPolicy
@@ -76,10 +76,9 @@ class _Worker:
 
     lookups: Lookups
     claims: Claims
-    keeper: Keeper
     engines: tuple[Engine, ...]
     http: HttpClient
-    retention: Retention
+    periodic: tuple[Periodic, ...]
 
 
 configuration = _configured()
@@ -139,9 +138,10 @@ def _assemble(redis: Redis) -> _Worker:
     }
     results = Bounds(settings.result_retention, settings.result_stream_maxlen)
     dead_letters = Bounds(settings.dead_letter_retention, settings.dead_letter_maxlen)
-    claims = Claims(redis, settings.lease_seconds)
+    claims = Claims(redis, settings.lease_seconds, settings.max_message_bytes)
     names = frozenset(f"lookup.{name}" for name in PROVIDERS)
     intake = Intake(names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters))
+    retention = Retention(redis, results, dead_letters)
     # Those of a provider that is off too: a queue taken up at run time must not fall to the stock transport.
     ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
     transport.install(transport.Broker(redis, claims, intake, ours))
@@ -154,10 +154,12 @@ def _assemble(redis: Redis) -> _Worker:
             stopping=_stopping,
         ),
         claims=claims,
-        keeper=Keeper(claims, settings.lease_seconds),
         engines=tuple(desk.engine for desk in desks.values()),
         http=http,
-        retention=Retention(redis, results, dead_letters),
+        periodic=(
+            Periodic("leases", claims.keep, claims.pause),
+            Periodic("retention", retention.sweep_for_all, retention.pause),
+        ),
     )
 
 
@@ -184,7 +186,7 @@ def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
             known=[queue.name for queue in queues.queues(PROVIDERS)],
             switched_off=set(PROVIDERS) - set(configuration.accounts),
         )
-        startup.check_redis(redis, _where(settings), _stopping)
+        startup.check_redis(redis, _where(settings))
         if settings.fault_point:
             faults.arm(settings.fault_point)
         _worker = _assemble(redis)
@@ -198,14 +200,24 @@ def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
 @worker_ready.connect(weak=False)
 def _ready(**_: Any) -> None:
     if _worker is not None:
-        _worker.retention.start()
-        _worker.keeper.start()
+        for periodic in _worker.periodic:
+            periodic.start()
         signal.signal(signal.SIGQUIT, _abandon)
+
+
+class _Stop(bootsteps.StartStopStep):
+    """Begin no call any more once the worker ends, whatever asked it to: a signal, or ``celery control shutdown``."""
+
+    def close(self, _: Any) -> None:
+        _stopping.set()
+
+
+app.steps["worker"].add(_Stop)
 
 
 @worker_shutting_down.connect(weak=False)
 def _end(**_: Any) -> None:
-    """Begin no call any more. Whoever asks a second time does not want to wait for those under way either."""
+    """Whoever asks a second time does not want to wait for the calls under way either."""
     _stopping.set()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, _abandon)
@@ -214,8 +226,10 @@ def _end(**_: Any) -> None:
 @worker_shutdown.connect(weak=False)
 def _ended(**_: Any) -> None:
     if _worker is not None:
-        _worker.retention.stop()
-        _worker.keeper.stop()
+        for periodic in _worker.periodic:
+            periodic.stop()
+        for periodic in _worker.periodic:
+            periodic.join()
         _give_all_back(_worker)
         for engine in _worker.engines:
             engine.close()

@@ -36,7 +36,7 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
+class _Credentials:
     """One account, and its access tokens where the provider wants them."""
 
     account: Account
@@ -64,8 +64,8 @@ class Engine:
         self._stopping = stopping or threading.Event()
         self._now = now
         scheme = provider.access_tokens
-        self._desks = {
-            name: _Desk(account, AccessTokenCache(scheme, account, http.send) if scheme else None)
+        self._credentials = {
+            name: _Credentials(account, AccessTokenCache(scheme, account, http.send) if scheme else None)
             for name, account in accounts.items()
         }
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"{provider.name}-call")
@@ -117,8 +117,8 @@ class Engine:
     def _step(self, lookup: Lookup) -> Step:
         if lookup.request is None:
             return self._settled(lookup, Failure(Category.INVALID_REQUEST, lookup.fault or "the request is not valid"))
-        desk = self._desks.get(lookup.account)
-        if desk is None:
+        credentials = self._credentials.get(lookup.account)
+        if credentials is None:
             return self._settled(lookup, Failure(Category.INVALID_REQUEST, "account: there is no such account"))
         now = self._now()
         if lookup.deadline <= now:
@@ -128,36 +128,51 @@ class Engine:
             )
         # An answer after the deadline is worth nothing, so no call outlasts it.
         until = monotonic() + (lookup.deadline - now).total_seconds()
-        lookup, outcome = self._ask(lookup, lookup.request, desk, until)
+        lookup, outcome = self._ask(lookup, lookup.request, credentials, until)
+        if outcome is None:
+            return Untouched(lookup)
         if isinstance(outcome, Failure):
             decision = self._policy.decide(outcome, lookup.attempts, self._now(), lookup.deadline)
             if isinstance(decision, Again):
                 return Postponed(lookup.waiting_until(decision.not_before), outcome)
         return self._settled(lookup, outcome)
 
-    def _ask(self, lookup: Lookup, request: LookupRequest, desk: _Desk, until: float) -> tuple[Lookup, Outcome]:
-        """One call; a second one where the provider refused the access token, if there is one left to make."""
+    def _ask(
+        self, lookup: Lookup, request: LookupRequest, credentials: _Credentials, deadline: float
+    ) -> tuple[Lookup, Outcome | None]:
+        """One call; a second one where the provider refused the access token, if there is one left to make.
+
+        None where the worker ends before the second one.
+        """
         renewed = False
         while True:
-            # A request for an access token that fails counts as the call that it was wanted for.
+            # A request for an access token that fails counts as the call that it was wanted for, and takes of its time.
             lookup = lookup.attempted()
+            until = min(deadline, monotonic() + self._http.limits.total)
             token: Secret | None = None
-            if desk.access_tokens is not None:
-                got = desk.access_tokens.get(min(until, monotonic() + self._http.limits.total))
+            if credentials.access_tokens is not None:
+                got = credentials.access_tokens.get(until)
                 if isinstance(got, Failure):
                     return lookup, got
                 token = got
-            query = Query(request.reference, desk.account, secrets.token_hex(16), token)
+            query = Query(request.reference, credentials.account, secrets.token_hex(16), token)
             response = self._http.send(self._provider.build(query), until)
             faults.reached("asked")
             if isinstance(response, Failure):
                 return lookup, response
-            if token is None or desk.access_tokens is None or renewed or not desk.access_tokens.refused(response):
+            if (
+                token is None
+                or credentials.access_tokens is None
+                or renewed
+                or not credentials.access_tokens.refused(response)
+            ):
                 return lookup, self._provider.parse(response, query)
-            desk.access_tokens.discard(token)
+            credentials.access_tokens.discard(token)
             renewed = True
             if lookup.attempts >= self._policy.max_attempts:
                 return lookup, self._provider.parse(response, query)
+            if self._stopping.is_set():
+                return lookup, None
 
     def _settled(self, lookup: Lookup, outcome: Outcome) -> Settled:
         return Settled(lookup, outcome, self._now())

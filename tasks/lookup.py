@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from celery import Celery, Task
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from cardtoken.contract import Category, Lane
 from tasks import faults
 from tasks.broker.claims import Claims
-from tasks.broker.intake import CLAIM, DEATHS, EXPIRES, REDELIVERED
+from tasks.broker.intake import CLAIM, DEATHS, EXPIRES, REDELIVERED, SEEN
+from tasks.broker.transport import DEFERRAL
 from tasks.engine import Engine
 from tasks.lookups import Lookup, Postponed, Reader, Settled, Untouched
 from tasks.outcomes import Failure, Found, NotFound
@@ -31,7 +33,7 @@ T = TypeVar("T")
 
 #: Seconds between two tries to reach Redis: the first, and the longest.
 _FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
+_LONGEST_PAUSE = 1.0
 
 
 class PendingLookupsError(Exception):
@@ -57,6 +59,8 @@ class Message:
     #: Whether it was in a worker's hands before, and how many have died with it.
     redelivered: bool
     deaths: int
+    #: When the first worker saw it.
+    seen: datetime
     expires: datetime | None
     revoked: bool
 
@@ -93,11 +97,14 @@ class Lookups:
         self._away = False
         self._alone = threading.Lock()
 
+    def begin(self, message: Message) -> bool:
+        """Whether the message is still this worker's to run."""
+        return self._claims.begin(message.claim_id)
+
     def take(self, provider: str, message: Message, requests: list[object], retry: RetryState | None) -> Progress:
         """Bring every lookup of a message one step on, and publish what is settled, as it settles."""
         desk = self._desks[provider]
-        now = datetime.now(UTC)
-        place: dict[str, Any] = {"task_id": message.task_id, "lane": message.lane, "now": now}
+        place: dict[str, Any] = {"task_id": message.task_id, "lane": message.lane, "now": message.seen}
         if retry is None:
             lookups = desk.reader.read(requests, expires=message.expires, **place)
         else:
@@ -204,27 +211,49 @@ def register(app: Celery, provider: str, lane_of: Callable[[str | None], Lane], 
     )
     def lookup(self: "Task[..., str]", requests: list[object], retry: dict[str, Any] | None = None) -> str:
         faults.reached("begun")
-        shared = lookups()
-        progress = shared.take(
-            provider, _message(self, lane_of), requests, RetryState.model_validate(retry) if retry else None
-        )
-        remaining = sorted(
-            [*(step.lookup for step in progress.postponed), *progress.waiting], key=lambda each: each.index
-        )
-        if remaining:
-            now = datetime.now(UTC)
-            at = next_wave(now, ((each.not_before or now, each.deadline) for each in remaining))
-            # Never nothing: with a time to come back at, the message goes before what waits in the queue.
-            countdown = max(0.001, (at - now).total_seconds())
-            reason = PendingLookupsError(_reason(provider, progress, countdown))
-            kwargs = {
-                "requests": [each.sent for each in remaining],
-                "retry": RetryState(lookups=[each.state() for each in remaining]).model_dump(mode="json"),
-            }
-            retried = shared.insist(lambda: _send_back(self, kwargs, reason, countdown))
-            faults.reached("deferred")
-            raise retried
+        try:
+            state = RetryState.model_validate(retry) if retry else None
+            return _taken(self, lookups(), provider, _message(self, lane_of), requests=requests, retry=state)
+        except (Ignore, Reject, Retry):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message must not disappear
+            # The type alone: an exception's text may quote what it was given, and Celery would tell it to monitors.
+            logger.error("task %s ended in %s", self.request.id, type(error).__name__)  # noqa: TRY400 - see above
+            raise Reject("an unexpected error in this service", requeue=isinstance(error, RedisError)) from None
+
+
+def _taken(
+    task: "Task[..., str]",
+    shared: Lookups,
+    provider: str,
+    message: Message,
+    *,
+    requests: list[object],
+    retry: RetryState | None,
+) -> str:
+    """Take a message; what remains of it goes where it waits for its time, and Celery hears of it by an exception."""
+    if not shared.begin(message):
+        # It went back to its queue before its turn came, and is somebody else's by now.
+        raise Ignore
+    progress = shared.take(provider, message, requests, retry)
+    remaining = [*(step.lookup for step in progress.postponed), *progress.waiting]
+    if not remaining:
         return _counted(progress.ended) or "nothing left to do"
+    remaining.sort(key=lambda each: each.index)
+    now = datetime.now(UTC)
+    at = next_wave(now, ((each.not_before or now, each.deadline) for each in remaining))
+    # Never nothing: with a time to come back at, the message goes before what waits in the queue.
+    countdown = max(0.001, (at - now).total_seconds())
+    reason = PendingLookupsError(_reason(provider, progress, countdown))
+    kwargs = {
+        "requests": [each.sent for each in remaining],
+        "retry": RetryState(lookups=[each.state() for each in remaining]).model_dump(mode="json"),
+    }
+    # Made once: where Redis' answer is lost, the same is put again, and not another.
+    headers = {DEFERRAL: uuid4().hex}
+    retried = shared.insist(lambda: _retry(task, kwargs, reason, countdown, headers))
+    faults.reached("deferred")
+    raise retried
 
 
 def _message(task: "Task[..., str]", lane_of: Callable[[str | None], Lane]) -> Message:
@@ -236,15 +265,18 @@ def _message(task: "Task[..., str]", lane_of: Callable[[str | None], Lane]) -> M
         lane=lane_of((request.delivery_info or {}).get("routing_key")),
         redelivered=bool(request.get(REDELIVERED)),
         deaths=int(request.get(DEATHS) or 0),
+        seen=datetime.fromisoformat(request.get(SEEN)),
         expires=datetime.fromisoformat(expires) if expires else None,
         revoked=bool(request.get(REVOKED)),
     )
 
 
-def _send_back(task: "Task[..., str]", kwargs: dict[str, Any], why: Exception, countdown: float) -> Exception:
-    """Put a message back by Celery's own retry; answers the exception that tells Celery of it."""
+def _retry(
+    task: "Task[..., str]", kwargs: dict[str, Any], why: Exception, countdown: float, headers: dict[str, str]
+) -> Exception:
+    """Celery's own retry, without its habit of giving up."""
     try:
-        return task.retry(args=(), kwargs=kwargs, exc=why, countdown=countdown, throw=False)
+        return task.retry(args=(), kwargs=kwargs, exc=why, countdown=countdown, throw=False, headers=headers)
     except Reject as error:
         # Celery makes a failure to send this, and would drop the message for it.
         reason = error.args[0] if error.args else None

@@ -2,7 +2,7 @@
 
 import logging
 import re
-import threading
+import time
 from collections.abc import Iterable, Sequence
 
 from redis import AuthenticationError, Redis, RedisError, ResponseError
@@ -69,11 +69,16 @@ def check_queues(
                 "Set its account's variables, see .env.example, or leave the queue out."
             )
         raise StartupError(f"-Q names {queue}, which is no queue of this service. There are: {', '.join(consumed)}.")
+    for queue in excluded:
+        if queue not in known:
+            raise StartupError(
+                f"-X names {queue}, which is no queue of this service. There are: {', '.join(consumed)}."
+            )
     if not set(wanted or consumed) - set(excluded):
         raise StartupError("-X leaves no queue to consume. Leave it out, or one of its queues.")
 
 
-def check_redis(redis: Redis, where: str, stopping: threading.Event) -> None:
+def check_redis(redis: Redis, where: str) -> None:
     """Wait until Redis is there, then refuse one that is too old or may evict; ``where`` is its URL without secrets."""
     pause = _FIRST_PAUSE
     while True:
@@ -94,8 +99,7 @@ def check_redis(redis: Redis, where: str, stopping: threading.Event) -> None:
                 ) from error
             if pause == _FIRST_PAUSE:
                 logger.warning("Redis at %s is not there yet (%s); waiting for it", where, type(error).__name__)
-        if stopping.wait(pause):
-            raise StartupError(f"Stopped while waiting for Redis at {where}.")
+        time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
     _check_version(info, where)
     policy = info.get("maxmemory_policy", "noeviction")

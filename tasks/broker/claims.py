@@ -7,7 +7,9 @@ the worker renews its lease, and when a lease runs out the claim goes back to it
 import contextlib
 import itertools
 import logging
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +25,9 @@ from tasks.stores import keys
 
 logger = logging.getLogger(__name__)
 
-#: kombu's separator and steps: a client that gives a message a priority pushes it to one of these lists.
-PRIORITY_LISTS: Final = ("", *(f"\x06\x16{step}" for step in (3, 6, 9)))
-#: What the ids of entries begin with that this service has deferred; a worker's own are hexadecimal.
-_DEFERRED: Final = "deferred-"
+#: kombu's separator and steps: a client that gives a message a priority pushes it to one of these lists. Its default is
+#: every third step; a client may have set others.
+PRIORITY_LISTS: Final = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 #: Claims in one call of a script: it holds up Redis for a few milliseconds at most.
 _CHUNK = 200
 
@@ -41,67 +42,100 @@ class Claim:
     deaths: int
     #: How often it has been taken, this time included.
     taken: int
-    entry: bytes = field(repr=False)
-
-    @property
-    def deferred(self) -> bool:
-        """Whether this service wrote the entry itself; what it defers was judged before, and may have grown."""
-        return self.id.startswith(_DEFERRED)
+    #: Seconds since a worker first took it.
+    age: float
+    #: Whether a worker wrote the entry, to try again later: it was judged before, and may have grown.
+    deferred: bool
+    #: Bytes of the entry.
+    size: int
+    #: None where it is longer than the limit.
+    entry: bytes | None = field(repr=False)
 
 
 class Claims:
-    """This worker's claims. Every method may be called from any thread."""
+    """This worker's claims. Every method may be called from any thread.
 
-    def __init__(self, redis: Redis, lease: float) -> None:
+    ``lease`` is in seconds, ``longest`` the largest entry that is read, in bytes.
+    """
+
+    def __init__(self, redis: Redis, lease: float, longest: int) -> None:
         self.worker = uuid4().hex
-        self._redis = redis
-        self._lease = int(lease * 1000)
+        self._lease = lease
+        self._longest = longest
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self._held: set[str] = set()
+        #: Claim id → whether work on it has begun.
+        self._held: dict[str, bool] = {}
+        self._void: set[str] = set()
         self._ended: deque[str] = deque()
         self._returned: deque[str] = deque()
+        self._taking = threading.Lock()
+        self._closed = False
+        self._kept: float | None = None
+        self._patient_until = 0.0
         #: Called when there is something to settle or to claim; the event loop sets it to wake itself.
         self.wake: Callable[[], None] = lambda: None
-        scripts = {
+        self._scripts = {
             name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text())
-            for name in ("claim", "settle", "keep", "delay")
+            for name in ("claim", "settle", "renew", "expire", "delay", "suspect")
         }
-        self._claim, self._settle = scripts["claim"], scripts["settle"]
-        self._keep, self._delay = scripts["keep"], scripts["delay"]
+        self._redis = redis
+
+    def __len__(self) -> int:
+        """How many are held."""
+        return len(self._held)
 
     def take(self, queues: Sequence[str], count: int) -> tuple[list[Claim], float | None]:
         """Claim up to ``count`` entries; answers them, and the seconds until a delayed one is due, if there is one."""
         redis_keys = [keys.LEASES]
         for queue in queues:
             redis_keys += [keys.given_back(queue), keys.delayed(queue), *(queue + step for step in PRIORITY_LISTS)]
-        # The prefix and its counter make ids that no other call, worker or producer makes.
-        args: list[Any] = [
-            self.worker,
-            self._lease,
-            count,
-            f"{self.worker}-{next(self._numbers)}-",
-            0,
-            len(PRIORITY_LISTS),
-        ]
-        due, *rest = self._claim(keys=redis_keys, args=[*args, *queues])
-        claims = [
-            Claim(id_.decode(), queue.decode(), int(deaths), int(taken), entry)
-            for id_, queue, deaths, taken, entry in zip(*[iter(rest)] * 5, strict=True)
-        ]
-        with self._lock:
-            self._held.update(claim.id for claim in claims)
+        # The prefix and the script's counter make ids that no other call, worker or producer makes.
+        prefix = f"{self.worker}-{next(self._numbers)}-"
+        args: list[Any] = [self.worker, int(self._lease * 1000), count, prefix, len(PRIORITY_LISTS), self._longest]
+        with self._taking:
+            if self._closed:
+                return [], None
+            due, *rest = self._scripts["claim"](keys=redis_keys, args=[*args, *queues])
+            claims = [_claim(fields) for fields in zip(*[iter(rest)] * 7, strict=True)]
+            with self._lock:
+                self._held.update((claim.id, False) for claim in claims)
         return claims, None if int(due) < 0 else int(due) / 1000
+
+    def begin(self, claim_id: str) -> bool:
+        """Whether work on the claim may begin: not where it went back, or its lease ran out, before its turn came."""
+        with self._lock:
+            if claim_id in self._held:
+                self._held[claim_id] = True
+                return True
+            self._void.add(claim_id)
+            return False
 
     def end(self, claim_id: str) -> None:
         """The claim's work is done and published. Costs no round trip: the next :meth:`settle` says it."""
-        self._ended.append(claim_id)
+        with self._lock:
+            if claim_id in self._void:  # nothing was done here, and somebody else holds it
+                self._void.discard(claim_id)
+                return
+            self._held.pop(claim_id, None)
+            self._ended.append(claim_id)
         faults.reached("ended")
         self.wake()
 
     def give_back(self, claim_id: str) -> None:
         """The claim goes back to the front of its queue, at the next :meth:`settle`."""
-        self._returned.append(claim_id)
+        with self._lock:
+            self._held.pop(claim_id, None)
+            self._returned.append(claim_id)
+        self.wake()
+
+    def give_back_unbegun(self) -> None:
+        """Give back what waits for its turn here: after a lost connection nobody may remember that it does."""
+        with self._lock:
+            unbegun = [claim_id for claim_id, begun in self._held.items() if not begun]
+            for claim_id in unbegun:
+                del self._held[claim_id]
+            self._returned.extend(unbegun)
         self.wake()
 
     @property
@@ -115,69 +149,108 @@ class Claims:
             ended = _some(self._ended)
             returned = _some(self._returned)
             try:
-                self._settle(keys=[keys.LEASES], args=[self.worker, len(ended), *ended, *returned])
+                self._scripts["settle"](keys=[keys.LEASES], args=[self.worker, len(ended), *ended, *returned])
             except BaseException:
                 self._ended.extendleft(reversed(ended))
                 self._returned.extendleft(reversed(returned))
                 raise
             faults.reached("settled")
-            with self._lock:
-                self._held.difference_update(ended, returned)
 
     def forget(self, claim_id: str) -> None:
         """The claim is in other hands by now, with its entry."""
         with self._lock:
-            self._held.discard(claim_id)
+            self._held.pop(claim_id, None)
 
     def postpone(self, claim: Claim, due: datetime) -> None:
         """Let a claim wait in Redis until it is due."""
-        self._delay(
-            keys=[keys.LEASES, keys.delayed(claim.queue)], args=[claim.id, _milliseconds_until(due), claim.queue]
-        )
+        args: list[Any] = [claim.id, _milliseconds_until(due), claim.queue]
+        self._scripts["delay"](keys=[keys.LEASES, keys.delayed(claim.queue)], args=args)
         self.forget(claim.id)
 
-    def defer(self, queue: str, entry: bytes, due: datetime) -> None:
-        """Put a new entry that waits in Redis until it is due."""
-        args: list[Any] = [_DEFERRED + uuid4().hex, _milliseconds_until(due), queue, entry]
-        self._delay(keys=[keys.LEASES, keys.delayed(queue)], args=args)
+    def defer(self, claim_id: str, queue: str, entry: bytes, due: datetime) -> None:
+        """Put a new entry that waits in Redis until it is due; once, however often it is said with the same id."""
+        args: list[Any] = [claim_id, _milliseconds_until(due), queue, entry]
+        self._scripts["delay"](keys=[keys.LEASES, keys.delayed(queue)], args=args)
         self.wake()
 
     def suspect(self, claim_id: str, index: int) -> None:
         """Note which lookup of a claim is run next, so that it is known if the worker dies of it."""
-        self._redis.hset(keys.claim(claim_id), "suspect", index)
+        self._scripts["suspect"](keys=[keys.claim(claim_id)], args=[index])
 
     def suspected(self, claim_id: str) -> int | None:
         """The lookup that was run when the last worker died on the claim, if it had noted one."""
         found: Any = self._redis.hget(keys.claim(claim_id), "suspect")
         return None if found is None else int(found)
 
+    @property
+    def pause(self) -> float:
+        """Seconds after which :meth:`keep` is due again: several times within a lease."""
+        return min(1.0, self._lease / 5)
+
     def keep(self) -> None:
-        """Renew this worker's leases, and give back the claims of dead workers."""
+        """Settle, renew this worker's leases, then give back the claims of workers that did not renew theirs.
+
+        To be called from a thread of its own: an event loop that is busy must not cost the worker its claims.
+
+        Where the last renewal was too long ago, others may have been kept from it as well, and be about to make up
+        for it: for the length of a lease nobody is taken for dead.
+        """
+        self.settle()
+        self._renew()
+        now = time.time()  # not the monotonic clock: that stands still while a machine sleeps, and leases do not
+        if self._kept is not None and now - self._kept > self._lease / 2:
+            self._patient_until = now + self._lease
+        self._kept = now
+        if now >= self._patient_until:
+            self._expire()
+
+    def _renew(self) -> None:
         with self._lock:
             held = list(self._held)
-        for start in range(0, max(1, len(held)), _CHUNK):
-            chunk = held[start : start + _CHUNK]
-            found, *lost = self._keep(keys=[keys.LEASES], args=[self.worker, self._lease, *chunk])
-            if found:
-                logger.warning("%d messages of a worker that died or froze went back to their queues", found)
-                self.wake()
-            if lost:
-                ids = {id_.decode() for id_ in lost}
-                with self._lock:
-                    # What ended in the meantime was not lost.
-                    ids &= self._held
-                    self._held -= ids
-                if ids:
-                    logger.warning("the leases of %d messages ran out while they were worked on", len(ids))
-
-    def give_all_back(self) -> int:
-        """Settle, and give back everything that is still held; answers how many that were."""
-        self.settle()
+        lost: set[str] = set()
+        for start in range(0, len(held), _CHUNK):
+            args: list[Any] = [self.worker, int(self._lease * 1000), *held[start : start + _CHUNK]]
+            lost.update(id_.decode() for id_ in self._scripts["renew"](keys=[keys.LEASES], args=args))
         with self._lock:
+            # What ended in the meantime was not lost.
+            lost &= self._held.keys()
+            for claim_id in lost:
+                del self._held[claim_id]
+        if lost:
+            logger.warning("the leases of %d messages ran out while they were worked on", len(lost))
+
+    def _expire(self) -> None:
+        total, found = 0, _CHUNK
+        while found == _CHUNK:
+            found = int(self._scripts["expire"](keys=[keys.LEASES], args=[_CHUNK]))
+            total += found
+        if total:
+            logger.warning("%d messages of a worker that died or froze went back to their queues", total)
+            self.wake()
+
+    def give_all_back(self) -> None:
+        """Take nothing more, settle, and give back everything that is still held."""
+        self._closed = True
+        with self._taking, self._lock:
             self._returned.extend(self._held)
-        count = len(self._returned)
+            self._held.clear()
         self.settle()
-        return count
+
+
+def _claim(fields: Sequence[Any]) -> Claim:
+    """One claim of the script's answer."""
+    id_, queue, deaths, taken, age, deferred, entry = fields
+    read = isinstance(entry, bytes)
+    return Claim(
+        id=id_.decode(),
+        queue=queue.decode(),
+        deaths=int(deaths),
+        taken=taken,
+        age=max(0, age) / 1000,
+        deferred=deferred == b"1",
+        size=len(entry) if read else entry,
+        entry=entry if read else None,
+    )
 
 
 def _some(waiting: deque[str]) -> list[str]:
@@ -190,4 +263,4 @@ def _some(waiting: deque[str]) -> list[str]:
 
 def _milliseconds_until(due: datetime) -> int:
     """From now: a difference between Redis' clock and ours must not become a wait, nor take one away."""
-    return max(0, int((due - datetime.now(UTC)).total_seconds() * 1000))
+    return max(0, math.ceil((due - datetime.now(UTC)).total_seconds() * 1000))

@@ -8,7 +8,7 @@ from kombu import Connection
 
 #: Seconds between two tries to connect: the first, how much longer each next one is, and the longest. kombu's own go up
 #: to half a minute, for all of which a server that is back would not be noticed.
-_FIRST, _STEP, _LONGEST = 0.2, 0.4, 2.0
+_FIRST, _STEP, _LONGEST = 0.2, 0.4, 1.0
 
 
 class SoonBack(Connection):

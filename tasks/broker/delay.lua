@@ -6,13 +6,19 @@
 -- ARGV[2]  milliseconds from now until it is due
 -- ARGV[3]  queue
 -- ARGV[4]  entry of a new claim; absent for one that is held
+--
+-- Answers 0 where there was nothing to do: somebody else holds it, or it was put before and the answer got lost.
 
 local key = 'lookup:claim:' .. ARGV[1]
 if ARGV[4] then
-  redis.call('HSET', key, 'queue', ARGV[3], 'entry', ARGV[4])
+  if redis.call('EXISTS', key) == 1 then
+    return 0
+  end
+  redis.call('HSET', key, 'queue', ARGV[3], 'entry', ARGV[4], 'deferred', 1)
 elseif redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
-  -- Nobody worked on it: that it was taken does not count.
+  -- Nobody worked on it: it was neither seen nor taken.
   redis.call('HINCRBY', key, 'taken', -1)
+  redis.call('HDEL', key, 'seen')
 else
   return 0
 end

@@ -9,11 +9,13 @@ import binascii
 import bz2
 import json
 import lzma
+import math
 import re
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -23,10 +25,8 @@ from tasks.state import RetryState
 
 #: A task id longer than this, or with characters that are not printed, is nobody's.
 _MAX_ID = 255
-_CONTENT_TYPES: Final = frozenset({"application/json"})
+_CONTENT_TYPE: Final = "application/json"
 _CODINGS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "binary"})
-#: How far ahead of now an ``eta`` may lie. Nothing waits for years.
-_FARTHEST_ETA = timedelta(days=366)
 _CHAINING = ("callbacks", "errbacks", "chain", "chord")
 #: A request holds an object of strings; what is nested deeper than this overflows the stack of whoever writes it again.
 _MAX_DEPTH = 32
@@ -82,32 +82,35 @@ _DECOMPRESS: Final[Mapping[str, Callable[[bytes, int], bytes]]] = {
 }
 
 
-def open_envelope(raw: bytes, tasks: frozenset[str], limit: int) -> Envelope:
+def open_envelope(raw: bytes, tasks: frozenset[str], limit: int, *, deferred: bool = False) -> Envelope:
     """Read a queue entry; raises :class:`MalformedError` with the reason for the quarantine.
 
-    ``tasks`` are the names of the tasks that there are, ``limit`` the largest entry in bytes, also when decompressed.
+    ``tasks`` are the names of the tasks that there are, ``limit`` the largest body in bytes, once it is decompressed.
+    ``deferred``: a worker wrote the entry; it may have grown, and carries how far its lookups have come.
     """
-    if len(raw) > limit:
-        raise MalformedError("larger than the limit")
     entry = _object(_json(raw, "the entry"), "the entry")
     headers = _object(entry.get("headers") or {}, "headers")
-    body = _json(_body(entry, headers, limit), "the body")
+    body = _json(_body(entry, headers, sys.maxsize if deferred else limit), "the body")
     if isinstance(body, list):
-        return _protocol_2(headers, body, entry, tasks)
-    return _protocol_1(_object(body, "the body"), entry, tasks)
+        return _protocol_2(headers, body, entry, tasks, deferred=deferred)
+    return _protocol_1(_object(body, "the body"), entry, tasks, deferred=deferred)
 
 
 def _protocol_2(
-    headers: Mapping[str, Any], body: list[Any], entry: Mapping[str, Any], tasks: frozenset[str]
+    headers: Mapping[str, Any], body: list[Any], entry: Mapping[str, Any], tasks: frozenset[str], *, deferred: bool
 ) -> Envelope:
     if len(body) != 3:
         raise MalformedError("the body is not a list of args, kwargs and embed")
     args, kwargs, embed = body
-    return _envelope(headers, args, kwargs, _object(embed or {}, "embed"), entry=entry, tasks=tasks)
+    return _envelope(headers, args, kwargs, _object(embed or {}, "embed"), entry=entry, tasks=tasks, deferred=deferred)
 
 
-def _protocol_1(body: Mapping[str, Any], entry: Mapping[str, Any], tasks: frozenset[str]) -> Envelope:
-    return _envelope(body, body.get("args") or [], body.get("kwargs"), body, entry=entry, tasks=tasks)
+def _protocol_1(
+    body: Mapping[str, Any], entry: Mapping[str, Any], tasks: frozenset[str], *, deferred: bool
+) -> Envelope:
+    return _envelope(
+        body, body.get("args") or [], body.get("kwargs"), body, entry=entry, tasks=tasks, deferred=deferred
+    )
 
 
 def _envelope(
@@ -118,6 +121,7 @@ def _envelope(
     *,
     entry: Mapping[str, Any],
     tasks: frozenset[str],
+    deferred: bool,
 ) -> Envelope:
     task, task_id = head.get("task"), head.get("id")
     if not isinstance(task, str) or not isinstance(task_id, str):
@@ -130,25 +134,22 @@ def _envelope(
         raise MalformedError("links, chains and chords are not taken")
     if args not in ([], None):
         raise MalformedError("positional arguments")
-    retries = _whole_number(head.get("retries"), "retries")
-    requests, retry = _requests(kwargs, retries)
+    requests, retry = _requests(kwargs, {"requests", "retry"} if deferred else {"requests"})
     return Envelope(
         task=task,
         id=task_id,
         requests=requests,
         retry=retry,
-        retries=retries,
-        eta=_eta(head.get("eta")),
+        retries=_whole_number(head.get("retries"), "retries"),
+        eta=_time(head.get("eta"), "eta"),
         expires=_time(head.get("expires"), "expires"),
         priority=_priority(entry),
     )
 
 
-def _requests(kwargs: object, retries: int) -> tuple[list[object], dict[str, Any] | None]:
+def _requests(kwargs: object, names: set[str]) -> tuple[list[object], dict[str, Any] | None]:
     fields = _object(kwargs, "kwargs")
-    # What this service adds when it retries; a producer's own message has no business with it.
-    own = {"requests", "retry"} if retries else {"requests"}
-    if "requests" not in fields or not fields.keys() <= own:
+    if "requests" not in fields or not fields.keys() <= names:
         raise MalformedError("kwargs are not exactly requests")
     requests = fields["requests"]
     if not isinstance(requests, list) or not 0 < len(requests) <= MAX_REQUESTS:
@@ -168,7 +169,8 @@ def _requests(kwargs: object, retries: int) -> tuple[list[object], dict[str, Any
 
 def _body(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) -> bytes:
     content_type = entry.get("content-type")
-    if not isinstance(content_type, str) or content_type not in _CONTENT_TYPES:
+    # "application/json; charset=utf-8" is JSON too; what it is encoded in is found out by decoding it.
+    if not isinstance(content_type, str) or content_type.partition(";")[0].strip().lower() != _CONTENT_TYPE:
         raise MalformedError("a content type other than JSON")
     coding = entry.get("content-encoding") or "utf-8"
     if not isinstance(coding, str) or coding.lower() not in _CODINGS:
@@ -201,7 +203,7 @@ def _body(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) -> b
 
 def _json(data: bytes, what: str) -> object:
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
     except UnicodeDecodeError:
         raise MalformedError(f"{what} is not UTF-8") from None
     except (ValueError, RecursionError):
@@ -210,6 +212,13 @@ def _json(data: bytes, what: str) -> object:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number that nobody could write down again")
+    return number
 
 
 def _is_shallow(value: object, depth: int) -> bool:
@@ -252,10 +261,3 @@ def _time(value: object, what: str) -> datetime | None:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise MalformedError(f"{what} is not a time") from None
-
-
-def _eta(value: object) -> datetime | None:
-    eta = _time(value, "eta")
-    if eta is not None and eta > datetime.now(UTC) + _FARTHEST_ETA:
-        raise MalformedError("an eta more than a year ahead")
-    return eta

@@ -2,12 +2,12 @@
 
 import json
 import logging
-import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from kombu.serialization import register
+from redis import RedisError
 
 from tasks import faults
 from tasks.broker.claims import Claim, Claims
@@ -20,17 +20,19 @@ logger = logging.getLogger(__name__)
 #: A body that is decoded already. kombu's own JSON would revive tagged objects, and read it three times.
 CONTENT_TYPE: Final = "application/x-lookup+json"
 #: Headers of our own: when the message expires (Celery drops an expired one without a word; here each of its lookups is
-#: answered), how many workers have died with it, whether it was in a worker's hands before, and its claim.
+#: answered), how many workers have died with it, whether it was in a worker's hands before, when the first worker took
+#: it, and its claim.
 EXPIRES: Final = "lookup_expires"
 DEATHS: Final = "lookup_deaths"
 REDELIVERED: Final = "lookup_redelivered"
+SEEN: Final = "lookup_seen"
 CLAIM: Final = "lookup_claim"
 
 register("lookup", json.dumps, lambda body: body, content_type=CONTENT_TYPE, content_encoding="utf-8")
 
 
 class Intake:
-    """The door between a queue and Celery."""
+    """The door between a queue and Celery. ``limit``: bytes of a body once it is decompressed."""
 
     def __init__(self, tasks: frozenset[str], limit: int, claims: Claims, quarantine: Quarantine) -> None:
         self._tasks = tasks
@@ -41,11 +43,12 @@ class Intake:
     def admit(self, claim: Claim) -> Mapping[str, Any] | None:
         """The claim as a message for kombu, or None when it waits for its time or went to quarantine."""
         try:
-            envelope = open_envelope(claim.entry, self._tasks, sys.maxsize if claim.deferred else self._limit)
+            if claim.entry is None:
+                raise MalformedError("larger than the limit")  # noqa: TRY301 - one way out for all that is no message
+            envelope = open_envelope(claim.entry, self._tasks, self._limit, deferred=claim.deferred)
         except MalformedError as error:
-            size = len(claim.entry)
-            logger.warning("%s: an entry of %d bytes goes to quarantine: %s", claim.queue, size, error)
-            self._quarantine.add(claim.id, claim.queue, str(error))
+            logger.warning("%s: an entry of %d bytes goes to quarantine: %s", claim.queue, claim.size, error)
+            self._quarantine.add(claim.id, str(error))
             faults.reached("quarantined")
             self._claims.forget(claim.id)
             return None
@@ -54,6 +57,16 @@ class Intake:
             faults.reached("postponed")
             return None
         return canonical(envelope, claim)
+
+    def refuse(self, claim_id: str) -> None:
+        """Put away a message that this service could neither run nor fail: an error of ours must not lose it."""
+        try:
+            self._quarantine.add(claim_id, "an unexpected error in this service")
+        except (RedisError, OSError):
+            self._claims.give_back(claim_id)
+        else:
+            logger.error("a message goes to quarantine: an unexpected error in this service")
+            self._claims.forget(claim_id)
 
 
 def canonical(envelope: Envelope, claim: Claim) -> Mapping[str, Any]:
@@ -86,6 +99,7 @@ def canonical(envelope: Envelope, claim: Claim) -> Mapping[str, Any]:
             "ignore_result": True,
             EXPIRES: envelope.expires.isoformat() if envelope.expires else None,
             CLAIM: claim.id,
+            SEEN: (datetime.now(UTC) - timedelta(seconds=claim.age)).isoformat(),
             DEATHS: claim.deaths,
             # A retry may stand beside the message that it was to replace, if a worker died between the two.
             REDELIVERED: claim.taken > 1 or envelope.retries > 0,

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from redis import ConnectionError as RedisConnectionError
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 
 from tasks import faults
 from tasks.broker.claims import Claim, Claims
@@ -26,7 +26,7 @@ _GRACE = 10.0
 _LOOK = 1.0
 #: Seconds between two tries while Redis cannot be asked: the first, and the longest.
 _FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
+_LONGEST_PAUSE = 1.0
 #: Entries claimed in one round trip at most.
 _BATCH = 100
 
@@ -39,6 +39,7 @@ class _Wait:
         self._connection: Any = self._pool.get_connection()
         self._queue = queue
         self._since: float | None = None
+        self._wrong = False
 
     def fileno(self) -> int | None:
         """The socket's number; None when it is closed, and its number may be another's."""
@@ -54,7 +55,16 @@ class _Wait:
     def finish(self) -> bool:
         """Read the answer; whether there is an entry."""
         self._since = None
-        return self._connection.read_response() is not None
+        try:
+            return self._connection.read_response() is not None
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            # Somebody has set a key of the queue's name. The other queues need not suffer for it.
+            if not self._wrong:
+                logger.error("%s is no list, nothing can be pushed to it: delete that key", self._queue)  # noqa: TRY400
+            self._wrong = True
+            return False
 
     def check(self) -> None:
         """Raise where the answer is overdue: a half-open connection never becomes readable."""

@@ -7,7 +7,7 @@ a dotted ``broker_transport`` would lose the TLS of ``rediss://``.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import kombu.transport
 from kombu.transport import redis as stock
@@ -18,6 +18,9 @@ from redis import Redis
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.intake import Intake
 from tasks.broker.pump import Pump
+
+#: Header of a message that is sent back to wait: the id of its new claim, the same each time that sending is tried.
+DEFERRAL: Final = "lookup_deferral"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def _installed() -> Broker:
 
 
 class _QoS(virtual.QoS):
-    """Counts what is in hand. Claims outlive the channel: a lost connection ends no lookup and gives none back."""
+    """Counts what is in hand. Claims outlive the channel: a lost connection ends no lookup that has begun."""
 
     def ack(self, delivery_tag: str) -> None:
         super().ack(delivery_tag)
@@ -48,8 +51,19 @@ class _QoS(virtual.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         self._quick_ack(delivery_tag)
-        claims = _installed().claims
-        (claims.give_back if requeue else claims.end)(delivery_tag)
+        broker = _installed()
+        if requeue:
+            broker.claims.give_back(delivery_tag)
+        else:
+            broker.intake.refuse(delivery_tag)
+
+    def room(self) -> int | None:
+        """Messages that may be taken; None: any number. What was taken on an earlier channel takes up room too."""
+        estimate = self.can_consume_max_estimate()
+        if not self.prefetch_count:
+            return estimate
+        room = self.prefetch_count - len(_installed().claims)
+        return max(0, room if estimate is None else min(room, estimate))
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - the signature is kombu's
         """Nothing to restore: what is unfinished when the worker ends is given back then."""
@@ -77,8 +91,7 @@ class _Claiming(stock.Channel):
         broker = _installed()
         if queue in broker.queues:
             if self._pump is None:
-                room = self.qos.can_consume_max_estimate
-                self._pump = Pump(broker.redis, broker.claims, self.connection.hub, room)
+                self._pump = Pump(broker.redis, broker.claims, self.connection.hub, self.qos.room)
             self._pump.consume(queue, self._deliver_to(queue))
         return answer
 
@@ -99,19 +112,21 @@ class _Claiming(stock.Channel):
         return delivered
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        """Put a message; one that is not due yet (Celery's retry, a countdown) waits in Redis and in no worker."""
-        eta = message["headers"].get("eta")
-        broker = _installed()
-        if eta and queue in broker.queues:
-            due = datetime.fromisoformat(eta)
-            broker.claims.defer(queue, dumps(message).encode(), due if due.tzinfo else due.replace(tzinfo=UTC))
-        else:
+        """Put a message; one that this service tries again later waits in Redis and in no worker."""
+        claim_id = message["headers"].pop(DEFERRAL, None)
+        if claim_id is None:
             super()._put(queue, message, **kwargs)
+        else:
+            due = datetime.fromisoformat(message["headers"]["eta"])
+            due = due if due.tzinfo else due.replace(tzinfo=UTC)
+            _installed().claims.defer(claim_id, queue, dumps(message).encode(), due)
 
     def close(self) -> None:
         if self._pump is not None:
             self._pump.close()
             self._pump = None
+            # Celery forgets what waits for a thread, or for a rate limit, when its connection is lost.
+            _installed().claims.give_back_unbegun()
         super().close()
 
 

@@ -6,13 +6,16 @@
 -- ARGV[2]  entries that the quarantine keeps at most
 -- ARGV[3]  longest entry that is kept whole, in bytes
 -- ARGV[4]  bytes that are kept of a longer one
--- ARGV[5]  queue, ARGV[6] reason, ARGV[7] time
+-- ARGV[5]  reason, ARGV[6] time
 
 local key = 'lookup:claim:' .. ARGV[1]
-local length = redis.call('HSTRLEN', key, 'entry')
-if redis.call('EXISTS', key) == 1 then
-  local entry = redis.call('HGET', key, 'entry')
-  local fields = {'queue', ARGV[5], 'reason', ARGV[6], 'quarantined_at', ARGV[7], 'raw', entry}
+local found = redis.call('HMGET', key, 'queue', 'entry')
+local queue, entry = found[1], found[2]
+local length = #(entry or '')
+-- A script whose first write may take memory is refused when Redis is full. This one takes none, and a move none for long.
+redis.call('ZREM', KEYS[1], '')
+if entry then
+  local fields = {'queue', queue, 'reason', ARGV[5], 'quarantined_at', ARGV[6], 'raw', entry}
   if length > tonumber(ARGV[3]) then
     fields[8] = string.sub(entry, 1, tonumber(ARGV[4]))
     fields[9] = 'truncated_from'

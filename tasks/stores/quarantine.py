@@ -21,11 +21,11 @@ class Quarantine:
         self._bounds = bounds
         self._script = redis.register_script(files(__package__).joinpath("quarantine.lua").read_text())
 
-    def add(self, claim_id: str, queue: str, reason: str) -> None:
+    def add(self, claim_id: str, reason: str) -> None:
         """Move a claimed entry here; raises ``redis.RedisError`` when Redis could not be asked.
 
         The entry's bytes stay in Redis. The reason quotes nothing of it.
         """
         when = format_time(datetime.now(UTC))
         limits = [self._bounds.length, _LARGEST_WHOLE, _BEGINNING]
-        self._script(keys=[keys.LEASES, QUARANTINE], args=[claim_id, *limits, queue, reason, when])
+        self._script(keys=[keys.LEASES, QUARANTINE], args=[claim_id, *limits, reason, when])

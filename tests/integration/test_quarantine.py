@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,9 +36,9 @@ def quarantine(redis: Redis) -> Quarantine:
 def put(redis: Redis, quarantine: Quarantine, raw: bytes, reason: str) -> None:
     """Push an entry, claim it as a worker does, and move it to quarantine."""
     redis.lpush(QUEUE, raw)
-    [claim], _ = Claims(redis, 30).take([QUEUE], 1)
+    [claim], _ = Claims(redis, 30, sys.maxsize).take([QUEUE], 1)
     assert claim.entry == raw
-    quarantine.add(claim.id, claim.queue, reason)
+    quarantine.add(claim.id, reason)
     assert not redis.keys("lookup:claim:*"), "nothing of it is left elsewhere"
     assert not redis.zcard("lookup:leases")
 

@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+from tasks.broker.claims import Claim
 from tasks.broker.envelope import Envelope, open_envelope
 
 TASKS = frozenset({"lookup.opay", "lookup.afterpay"})
@@ -75,6 +76,12 @@ def protocol_1(**changes: Any) -> dict[str, Any]:
     return message(json.dumps(_without_dots(content)), headers={})
 
 
-def opened(entry: object, limit: int = LIMIT) -> Envelope:
+def opened(entry: object, limit: int = LIMIT, *, deferred: bool = False) -> Envelope:
     """The envelope of an entry, given as bytes or as what is to become JSON."""
-    return open_envelope(entry if isinstance(entry, bytes) else json.dumps(entry).encode(), TASKS, limit)
+    data = entry if isinstance(entry, bytes) else json.dumps(entry).encode()
+    return open_envelope(data, TASKS, limit, deferred=deferred)
+
+
+def claim_of(data: bytes) -> Claim:
+    """An entry in a worker's hands, for the first time."""
+    return Claim("claim-1", "lookup.opay.bulk", 0, 1, 0.0, deferred=False, size=len(data), entry=data)

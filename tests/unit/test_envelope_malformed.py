@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tasks.broker.claims import Claim
 from tasks.broker.envelope import MalformedError
 from tasks.broker.intake import canonical
 from tests.unit.messages import (
@@ -15,6 +14,7 @@ from tests.unit.messages import (
     GOOD,
     LIMIT,
     body,
+    claim_of,
     message,
     opened,
     protocol_1,
@@ -58,13 +58,14 @@ def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
     assert refusal(raw).startswith("the entry is not ")
 
 
-def test_an_entry_beyond_the_limit_is_refused_unread() -> None:
-    assert refusal(b"x" * 11, 10) == "larger than the limit"
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 5000, "NaN", "Infinity", "-Infinity"])
+def test_a_number_that_nobody_could_write_down_again_is_refused(number: str) -> None:
+    assert refusal(message(body({"requests": [{"n": 0}]}).replace("0", number))) == "the body is not JSON"
 
 
 @pytest.mark.parametrize(
     "content_type",
-    [..., None, "application/x-python-serialize", "application/x-yaml", "application/json ", "text/plain", *ODD],
+    [..., None, "application/x-python-serialize", "application/x-yaml", "application/jsonp", "text/plain", *ODD],
 )
 def test_a_content_type_other_than_json_is_refused(content_type: object) -> None:
     assert refusal(message(**{"content-type": content_type})) == "a content type other than JSON"
@@ -247,7 +248,7 @@ def open_or_refuse(raw: bytes) -> None:
     if envelope is None:
         return
     assert "canary" not in repr(envelope)
-    handed_on = canonical(envelope, Claim("claim-1", "lookup.opay.bulk", deaths=0, taken=1, entry=raw))
+    handed_on = canonical(envelope, claim_of(raw))
     assert handed_on["body"][1]["requests"] == envelope.requests
     json.dumps(handed_on)
 

@@ -1,0 +1,47 @@
+"""Something that a worker does again and again, in a thread of its own, whatever goes wrong."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from redis import RedisError
+
+logger = logging.getLogger(__name__)
+
+
+class Periodic:
+    """Calls ``work`` every ``pause`` seconds. Trouble is told when it begins, and not each time."""
+
+    def __init__(self, name: str, work: Callable[[], None], pause: float) -> None:
+        self._name = name
+        self._work = work
+        self._pause = pause
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first call comes after a pause."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin no other call."""
+        self._stopping.set()
+
+    def join(self) -> None:
+        """Wait for a call under way to end, for 15 seconds at most."""
+        if self._thread.is_alive():
+            self._thread.join(timeout=15)
+
+    def _run(self) -> None:
+        troubled = False
+        while not self._stopping.wait(self._pause):
+            try:
+                self._work()
+                troubled = False
+            except Exception as error:  # noqa: BLE001 - a thread that ended would be missed by nobody until it is too late
+                if not troubled:
+                    # Redis' own words name keys and hosts; another exception's text may quote anything.
+                    words = f"Redis cannot be asked ({type(error).__name__})"
+                    expected = isinstance(error, RedisError | OSError)
+                    logger.warning("%s: %s; trying on", self._name, words if expected else type(error).__name__)
+                troubled = True

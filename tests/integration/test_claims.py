@@ -1,0 +1,191 @@
+"""Claims against a real Redis: what two workers do to each other, and what Redis does to both."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import OutOfMemoryError
+
+from sandbox.redis_server import RedisServer
+from tasks.broker.claims import Claims
+
+QUEUE = "lookup.opay.bulk"
+OTHER = "lookup.opay.interactive"
+LEASE, LONGEST = 0.2, 1000
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Iterator[Any]:
+    with Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        yield client
+        client.config_set("maxmemory", 0)
+
+
+@pytest.fixture
+def claims(redis: Redis) -> Claims:
+    return Claims(redis, LEASE, LONGEST)
+
+
+def deaths(claims: Claims, queue: str = QUEUE) -> list[int]:
+    return [claim.deaths for claim in claims.take([queue], 100)[0]]
+
+
+def test_an_entry_over_the_limit_is_claimed_and_not_read(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"x" * LONGEST, b"y" * (LONGEST + 1))
+    whole, long = claims.take([QUEUE], 2)[0]
+    assert (whole.entry, whole.size) == (b"x" * LONGEST, LONGEST)
+    assert (long.entry, long.size) == (None, LONGEST + 1)
+
+
+def test_what_a_worker_deferred_is_read_whatever_its_length(redis: Any, claims: Claims) -> None:
+    claims.defer("d1", QUEUE, b"z" * (LONGEST * 2), datetime.now(UTC))
+    [claim] = claims.take([QUEUE], 1)[0]
+    assert (claim.id, claim.deferred, claim.size) == ("d1", True, LONGEST * 2)
+
+
+def test_what_is_deferred_twice_under_one_id_is_there_once_and_stays_taken(redis: Any, claims: Claims) -> None:
+    for _ in range(2):
+        claims.defer("d1", QUEUE, b"{}", datetime.now(UTC))
+    assert len(claims.take([QUEUE], 5)[0]) == 1
+    claims.defer("d1", QUEUE, b"{}", datetime.now(UTC))
+    assert claims.take([QUEUE], 5)[0] == []
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_a_list_of_any_priority_is_a_part_of_its_queue(redis: Any, claims: Claims, step: int) -> None:
+    redis.lpush(f"{QUEUE}\x06\x16{step}" if step else QUEUE, b"{}")
+    assert len(claims.take([QUEUE], 1)[0]) == 1
+
+
+@pytest.mark.parametrize("key", [QUEUE, f"lookup:given-back:{QUEUE}", f"lookup:delayed:{QUEUE}", f"{QUEUE}\x06\x163"])
+def test_a_key_of_another_type_costs_the_other_queues_nothing(redis: Any, claims: Claims, key: str) -> None:
+    redis.set(key, "somebody was here")
+    redis.lpush(OTHER, b"1", b"2")
+    taken = claims.take([OTHER, QUEUE], 10)[0] + claims.take([QUEUE, OTHER], 10)[0]
+    assert [claim.entry for claim in taken] == [b"1", b"2"]
+
+
+def test_the_time_of_the_first_sight_outlasts_a_worker(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"{}")
+    [first] = claims.take([QUEUE], 1)[0]
+    time.sleep(0.1)
+    claims.give_back(first.id)
+    claims.settle()
+    [second] = Claims(redis, LEASE, LONGEST).take([QUEUE], 1)[0]
+    assert first.age == 0
+    assert 0.1 <= second.age < 5
+
+
+def test_waiting_for_an_eta_is_not_being_seen(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"{}")
+    [claim] = claims.take([QUEUE], 1)[0]
+    claims.postpone(claim, datetime.now(UTC) + timedelta(seconds=0.1))
+    assert claims.take([QUEUE], 1)[0] == []
+    time.sleep(0.15)
+    [again] = claims.take([QUEUE], 1)[0]
+    assert (again.id, again.age, again.taken) == (claim.id, 0, 1)
+
+
+def test_a_delayed_entry_is_never_early(redis: Any, claims: Claims) -> None:
+    due = datetime.now(UTC) + timedelta(milliseconds=20.9)
+    claims.defer("d1", QUEUE, b"{}", due)
+    while not claims.take([QUEUE], 1)[0]:
+        pass
+    assert datetime.now(UTC) >= due
+
+
+def test_leases_are_renewed_while_memory_is_full(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"{}")
+    claims.take([QUEUE], 1)
+    redis.config_set("maxmemory", 1)
+    with pytest.raises(OutOfMemoryError):
+        redis.set("more", "x" * 100)
+    end = time.monotonic() + LEASE * 3
+    while time.monotonic() < end:
+        claims.keep()
+        time.sleep(LEASE / 10)
+    assert redis.zrange("lookup:leases", 0, -1, withscores=True)[0][1] > time.time() * 1000
+    assert len(claims) == 1
+
+
+def test_a_worker_with_many_claims_keeps_them_all(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, *[b"{}"] * 1000)
+    while claims.take([QUEUE], 100)[0]:
+        pass
+    time.sleep(LEASE + 0.05)  # all have run out, and nobody has looked
+    claims.keep()
+    assert len(claims) == 1000
+    assert not redis.exists(f"lookup:given-back:{QUEUE}")
+
+
+def test_the_claims_of_a_dead_worker_go_back_and_count(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, *[b"{}"] * 450)
+    while claims.take([QUEUE], 100)[0]:
+        pass
+    time.sleep(LEASE + 0.05)
+    other = Claims(redis, LEASE, LONGEST)
+    other.keep()
+    assert redis.llen(f"lookup:given-back:{QUEUE}") == 450
+    assert deaths(other) == [1] * 100
+
+
+def test_after_an_outage_nobody_is_taken_for_dead_before_all_could_renew(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"{}")
+    other = Claims(redis, LEASE, LONGEST)
+    other.keep()
+    claims.take([QUEUE], 1)
+    time.sleep(LEASE + 0.05)  # neither could keep anything
+    other.keep()
+    claims.keep()
+    assert len(claims) == 1
+    end = time.monotonic() + LEASE * 3
+    while time.monotonic() < end:  # and the one that never comes back is found out
+        other.keep()
+        time.sleep(LEASE / 10)
+    assert deaths(other) == [1]
+
+
+def test_what_was_not_begun_goes_back_and_is_not_begun_here_any_more(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"1", b"2")
+    begun, waiting = claims.take([QUEUE], 2)[0]
+    assert claims.begin(begun.id)
+    claims.give_back_unbegun()
+    claims.settle()
+    other = Claims(redis, LEASE, LONGEST)
+    [taken] = other.take([QUEUE], 5)[0]
+    assert taken.id == waiting.id
+    assert not claims.begin(waiting.id)
+    claims.end(waiting.id)  # as Celery does with a task that ends without a word
+    claims.end(begun.id)
+    claims.settle()
+    assert redis.keys("lookup:claim:*") == [f"lookup:claim:{waiting.id}".encode()]
+
+
+def test_after_everything_went_back_nothing_is_taken(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"1", b"2")
+    claims.take([QUEUE], 1)
+    claims.give_all_back()
+    assert claims.take([QUEUE], 2) == ([], None)
+    assert not redis.zcard("lookup:leases")
+    assert [claim.entry for claim in Claims(redis, LEASE, LONGEST).take([QUEUE], 5)[0]] == [b"1", b"2"]
+
+
+def test_a_claim_that_has_ended_does_not_come_to_be_again(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"1")
+    [claim] = claims.take([QUEUE], 1)[0]
+    claims.end(claim.id)
+    claims.settle()
+    claims.suspect(claim.id, 3)
+    assert redis.keys("*") == []
+
+
+def test_what_another_has_ended_is_not_claimed(redis: Any, claims: Claims) -> None:
+    redis.rpush(f"lookup:given-back:{QUEUE}", "gone")
+    redis.hset("lookup:claim:gone", "suspect", 1)
+    redis.lpush(QUEUE, b"1")
+    assert [claim.entry for claim in claims.take([QUEUE], 5)[0]] == [b"1"]
+    assert not redis.exists("lookup:claim:gone")

@@ -1,0 +1,55 @@
+"""A thread that does its work again and again, until it is told to stop."""
+
+import threading
+import time
+
+import pytest
+from redis import ConnectionError as RedisConnectionError
+
+from tasks.periodic import Periodic
+from tests.harness import until
+
+
+def test_trouble_of_any_kind_is_told_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    troubles: list[Exception] = [RedisConnectionError("away"), ValueError("OPAY_TOKEN_secret"), OSError("away")]
+    left = list(troubles)
+    done = threading.Event()
+
+    def work() -> None:
+        if left:
+            raise left.pop(0)
+        done.set()
+
+    periodic = Periodic("chores", work, 0.01)
+    periodic.start()
+    assert done.wait(5)
+    periodic.stop()
+    periodic.join()
+    assert [record.getMessage() for record in caplog.records] == [
+        "chores: Redis cannot be asked (ConnectionError); trying on"
+    ]
+
+
+def test_what_is_told_of_an_error_of_ours_is_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    def work() -> None:
+        raise ValueError("OPAY_TOKEN_secret")
+
+    periodic = Periodic("chores", work, 0.01)
+    periodic.start()
+    until(lambda: caplog.text or None, timeout=5)
+    periodic.stop()
+    assert "chores: ValueError; trying on" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_stop_ends_the_thread_at_once_and_also_before_it_began() -> None:
+    periodic = Periodic("chores", lambda: None, 60)
+    periodic.stop()
+    periodic.join()
+    periodic = Periodic("chores", lambda: None, 60)
+    periodic.start()
+    began = time.monotonic()
+    periodic.stop()
+    periodic.join()
+    assert time.monotonic() - began < 1
+    assert not periodic._thread.is_alive()
