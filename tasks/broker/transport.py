@@ -86,6 +86,10 @@ class _Claiming(stock.Channel):
         ours = _installed().queues
         return [queue for queue in super().active_queues if queue not in ours]
 
+    def _size(self, queue: str) -> int:
+        """Messages in a queue, which kombu asks for when it declares one; of ours nobody wants to know it here."""
+        return 0 if queue in _installed().queues else super()._size(queue)
+
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         answer = super().basic_consume(queue, no_ack, *args, **kwargs)
         broker = _installed()

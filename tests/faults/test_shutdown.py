@@ -72,6 +72,34 @@ def test_a_second_signal_gives_running_messages_back_too(service: Service, signa
     assert not service.redis.zcard("lookup:leases")
 
 
+@pytest.mark.parametrize("how", ["control", "SIGHUP"])
+def test_whatever_ends_a_worker_begins_no_call_any_more(service: Service, how: str) -> None:
+    ledger = Ledger(service)
+    with service.worker(PROVIDER_CONCURRENCY="4") as worker:
+        ledger.send([f"OPAY_TOKEN_slow-0.5~{how}-{i}" for i in range(80)])
+        busy(service, 4)
+        begun = time.monotonic()
+        if how == "control":
+            service.producer.control.shutdown()
+            assert worker.child.wait(10) == 0
+        else:
+            worker.child.send_signal(signal.SIGHUP)  # Celery starts the worker anew, in the same process
+            wait_for_line(worker.child, "Restarting celery worker", 10)
+        assert time.monotonic() - begun < 5
+    with service.worker():
+        ledger.settled()
+
+
+def test_sigquit_under_a_backlog_takes_nothing_up_again(service: Service) -> None:
+    worker = Worker(service.environment, "-c", "8").ready()
+    for number in range(400):
+        service.send("opay", [{"opay_token": f"OPAY_TOKEN_slow-0.05~backlog-{number}"}], lane="bulk")
+    until(lambda: True if len(service.entries("token-records:default")) > 20 else None)
+    worker.child.send_signal(signal.SIGQUIT)
+    assert worker.child.wait(10) == 0
+    assert not service.redis.zcard("lookup:leases")
+
+
 def test_sigterm_ends_a_worker_whose_redis_is_away(service: Service) -> None:
     worker = Worker(service.environment).ready()
     service.send("opay", [{"opay_token": "OPAY_TOKEN_slow-1~away"}])

@@ -2,14 +2,16 @@
 
 import dataclasses
 import re
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import pytest
 
 from cardtoken.contract import Category
 from tasks.http import HttpClient
-from tasks.lookups import Lookup, Postponed, Settled
+from tasks.lookups import Lookup, Postponed, Settled, Untouched
 from tasks.outcomes import Failure, Found, NotFound
 from tests.calls import Engines, http_client, lookups, run, sent, settle
 from tests.harness import Simulator
@@ -43,6 +45,18 @@ def make(providers: Simulator, http: HttpClient) -> Iterator[Engines]:
 def name(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     return chosen
+
+
+class StopAfter(threading.Event):
+    """Set once it has been looked at so many times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self._looks = looks
+
+    def is_set(self) -> bool:
+        self._looks -= 1
+        return self._looks < 0
 
 
 def calls(providers: Simulator, lookup: Lookup) -> int:
@@ -149,6 +163,25 @@ def test_the_repeat_with_a_new_access_token_counts_as_an_attempt(
     assert calls(providers, lookup) == 1
     # The token is forgotten all the same: the next lookup must not fail for it.
     assert isinstance(settle(engine, lookups("afterpay", "visa")[0]).outcome, Found)
+
+
+def test_an_attempt_takes_no_longer_than_its_total_the_access_token_included(providers: Simulator) -> None:
+    with http_client(total=1) as http, Engines(providers, http) as engines:
+        providers.behave(latency=0.7)  # of the access token, and of the call
+        began = monotonic()
+        (step,) = run(engines("afterpay", max_attempts=1), lookups("afterpay", "visa"))
+        assert monotonic() - began < 1.3
+        assert isinstance(step, Settled)
+        assert str(step.outcome) == "timeout"
+
+
+def test_a_worker_that_ends_does_not_repeat_a_call_with_a_new_access_token(providers: Simulator, make: Engines) -> None:
+    engine = make("afterpay")
+    engine._stopping = StopAfter(1)  # as if the worker were told to end while the first call is under way
+    (lookup,) = lookups("afterpay", "unauthorized-1")
+    (step,) = run(engine, [lookup])
+    assert isinstance(step, Untouched)
+    assert step.lookup.attempts == 1 == calls(providers, lookup)
 
 
 def test_many_lookups_with_a_refused_access_token_share_the_new_one(providers: Simulator, make: Engines) -> None:

@@ -1,0 +1,52 @@
+"""An error of this service's own, outside of what is caught for single lookups, loses no message."""
+
+import sys
+
+import pytest
+
+from sandbox.processes import start, wait_for_line
+from tests.harness import ROOT, Service
+
+#: A worker that fails at a place of our own code where nothing should ever fail.
+BROKEN = """
+import sys
+from {module} import {name}
+
+def fail(*_args, **_kwargs):
+    raise {error}("about OPAY_TOKEN_canary")
+
+{name}.{method} = fail
+sys.argv = ["celery", "-A", "tasks", "worker", "-l", "INFO"]
+from celery.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "method", "error"),
+    [
+        ("tasks.lookups", "Reader", "read", "ValueError"),
+        ("tasks.lookup", "Lookups", "take", "MemoryError"),
+        ("tasks.stores.results", "ResultStore", "publish", "TypeError"),
+    ],
+)
+def test_a_message_that_cannot_be_run_goes_to_quarantine(
+    service: Service, module: str, name: str, method: str, error: str
+) -> None:
+    code = BROKEN.format(module=module, name=name, method=method, error=error)
+    worker = start([sys.executable, "-c", code], name="worker", cwd=ROOT, env=service.environment)
+    try:
+        wait_for_line(worker, r" ready\.$", 30)
+        service.send("opay", [{"opay_token": "OPAY_TOKEN_visa~broken"}])
+        [raw] = service.redis.lrange("lookup.opay.interactive", 0, -1) or [None]
+        wait_for_line(worker, "goes to quarantine", 10)
+        [kept] = service.entries("lookup:quarantine")
+        assert kept["reason"] == "an unexpected error in this service"
+        assert raw is None or kept["raw"] == raw.decode()
+        assert not service.redis.keys("lookup:claim:*")
+        assert not service.redis.zcard("lookup:leases")
+        assert worker.output is not None
+        assert "canary" not in worker.output.tail(1000)
+        assert f"ended in {error}" in worker.output.tail(1000)
+    finally:
+        assert worker.stop() == 0
