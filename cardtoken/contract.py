@@ -32,6 +32,8 @@ REPLY_EXPIRY: Final = 300
 RESULT_STREAM_PREFIX: Final = "token-records:"
 DEAD_LETTERS: Final = "lookup:dead-letters"
 QUARANTINE: Final = "lookup:quarantine"
+#: Header of a message that asks again for what has ended as a dead letter: the task id of then.
+REPLAY_OF: Final = "lookup_replay_of"
 
 _MAX_REFERENCE = 1024
 _MAX_METADATA_KEYS = 16

@@ -18,7 +18,7 @@ from redis import RedisError
 from cardtoken.contract import Category, Lane
 from tasks import faults
 from tasks.broker.claims import Claims
-from tasks.broker.intake import CLAIM, DEATHS, EXPIRES, REDELIVERED, SEEN
+from tasks.broker.intake import CLAIM, DEATHS, EXPIRES, REDELIVERED, REPLAYED, SEEN
 from tasks.broker.transport import DEFERRAL
 from tasks.engine import Engine
 from tasks.lookups import Lookup, Postponed, Reader, Settled, Untouched
@@ -63,6 +63,8 @@ class Message:
     seen: datetime
     expires: datetime | None
     revoked: bool
+    #: The task that it replays.
+    replay_of: str | None
 
 
 @dataclass(slots=True)
@@ -106,7 +108,8 @@ class Lookups:
         desk = self._desks[provider]
         place: dict[str, Any] = {"task_id": message.task_id, "lane": message.lane, "now": message.seen}
         if retry is None:
-            lookups = desk.reader.read(requests, expires=message.expires, **place)
+            replayed = message.replay_of
+            lookups = desk.reader.read(requests, expires=message.expires, replay_of=replayed, **place)
         else:
             lookups = desk.reader.resume(requests, retry, **place)
         left = {lookup.index: lookup for lookup in lookups}
@@ -268,6 +271,7 @@ def _message(task: "Task[..., str]", lane_of: Callable[[str | None], Lane]) -> M
         seen=datetime.fromisoformat(request.get(SEEN)),
         expires=datetime.fromisoformat(expires) if expires else None,
         revoked=bool(request.get(REVOKED)),
+        replay_of=request.get(REPLAYED),
     )
 
 

@@ -42,6 +42,8 @@ class Lookup:
     attempts: int = 0
     #: When the next call may be made, if it has to wait.
     not_before: datetime | None = None
+    #: The task in which it failed before, where somebody replays a dead letter.
+    replay_of: str | None = None
 
     def attempted(self) -> Self:
         """The same lookup, one call later."""
@@ -64,6 +66,7 @@ class Lookup:
             requested_at=self.requested_at,
             deadline=self.deadline,
             not_before=self.not_before,
+            replay_of=self.replay_of,
         )
 
 
@@ -101,13 +104,21 @@ class Reader:
     result_queues: frozenset[str] = frozenset()
 
     def read(
-        self, requests: list[object], *, task_id: str, lane: Lane, now: datetime, expires: datetime | None = None
+        self,
+        requests: list[object],
+        *,
+        task_id: str,
+        lane: Lane,
+        now: datetime,
+        expires: datetime | None = None,
+        replay_of: str | None = None,
     ) -> list[Lookup]:
         """The lookups of a message that arrives for the first time."""
-        return [
+        lookups = [
             self._lookup(i, sent, task_id=task_id, lane=lane, now=now, expires=expires)
             for i, sent in enumerate(requests)
         ]
+        return [replace(lookup, replay_of=replay_of) for lookup in lookups] if replay_of else lookups
 
     def resume(
         self, requests: list[object], retry: RetryState, *, task_id: str, lane: Lane, now: datetime
@@ -121,6 +132,7 @@ class Reader:
                 requested_at=state.requested_at,
                 deadline=state.deadline,
                 not_before=state.not_before,
+                replay_of=state.replay_of,
             )
             for sent, state in zip(requests, retry.lookups, strict=True)
         ]

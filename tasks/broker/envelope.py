@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from cardtoken.contract import MAX_REQUESTS
+from cardtoken.contract import MAX_REQUESTS, REPLAY_OF
 from tasks.state import RetryState
 
 #: A task id longer than this, or with characters that are not printed, is nobody's.
@@ -48,6 +48,7 @@ class Envelope:
     eta: datetime | None = None
     expires: datetime | None = None
     priority: int = 0
+    replay_of: str | None = None
 
 
 def _inflate(data: bytes, limit: int) -> bytes:
@@ -126,7 +127,7 @@ def _envelope(
     task, task_id = head.get("task"), head.get("id")
     if not isinstance(task, str) or not isinstance(task_id, str):
         raise MalformedError("no task or no id")
-    if not 0 < len(task_id) <= _MAX_ID or not task_id.isprintable():
+    if not _is_id(task_id):
         raise MalformedError("an id that is empty, too long or not printable")
     if task not in tasks:
         raise MalformedError("a task that is not of this service")
@@ -144,7 +145,12 @@ def _envelope(
         eta=_time(head.get("eta"), "eta"),
         expires=_time(head.get("expires"), "expires"),
         priority=_priority(entry),
+        replay_of=replay_of if isinstance(replay_of := head.get(REPLAY_OF), str) and _is_id(replay_of) else None,
     )
+
+
+def _is_id(text: str) -> bool:
+    return 0 < len(text) <= _MAX_ID and text.isprintable()
 
 
 def _requests(kwargs: object, names: set[str]) -> tuple[list[object], dict[str, Any] | None]:

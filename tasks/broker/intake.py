@@ -21,11 +21,12 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE: Final = "application/x-lookup+json"
 #: Headers of our own: when the message expires (Celery drops an expired one without a word; here each of its lookups is
 #: answered), how many workers have died with it, whether it was in a worker's hands before, when the first worker took
-#: it, and its claim.
+#: it, the task that it replays, and its claim.
 EXPIRES: Final = "lookup_expires"
 DEATHS: Final = "lookup_deaths"
 REDELIVERED: Final = "lookup_redelivered"
 SEEN: Final = "lookup_seen"
+REPLAYED: Final = "lookup_replayed"
 CLAIM: Final = "lookup_claim"
 
 register("lookup", json.dumps, lambda body: body, content_type=CONTENT_TYPE, content_encoding="utf-8")
@@ -100,6 +101,7 @@ def canonical(envelope: Envelope, claim: Claim) -> Mapping[str, Any]:
             EXPIRES: envelope.expires.isoformat() if envelope.expires else None,
             CLAIM: claim.id,
             SEEN: (datetime.now(UTC) - timedelta(seconds=claim.age)).isoformat(),
+            REPLAYED: envelope.replay_of,
             DEATHS: claim.deaths,
             # A retry may stand beside the message that it was to replace, if a worker died between the two.
             REDELIVERED: claim.taken > 1 or envelope.retries > 0,

@@ -95,6 +95,7 @@ def result_of(settled: Settled, task_id: str, provider: str) -> LookupResult:
         attempts=lookup.attempts,
         requested_at=lookup.requested_at,
         completed_at=settled.completed_at,
+        replay_of=lookup.replay_of,
         metadata=dict(lookup.metadata),
     )
 

@@ -27,7 +27,7 @@ def test_messages_that_wait_for_a_rate_limit_go_back_when_the_connection_is_lost
             ledger.send([f"OPAY_TOKEN_visa~limited-{number}"])
         until(lambda: True if service.redis.zcard("lookup:leases") == 3 else None)
         # Celery forgets what it holds back, and with it the limit is lifted for this worker.
-        service.producer.control.rate_limit("lookup.opay", None, reply=True, timeout=2)
+        service.producer.control.rate_limit("lookup.opay", 0, reply=True, timeout=2)
         cut(service, worker)
         ledger.settled()
 

@@ -107,4 +107,4 @@ def test_a_redis_that_is_away_is_an_error_for_the_caller() -> None:
     with RedisServer() as server, Redis.from_url(server.url) as client:
         server.kill()
         with pytest.raises(RedisError):
-            Quarantine(client, Bounds(3600, 100)).add("a-claim", QUEUE, "why")
+            Quarantine(client, Bounds(3600, 100)).add("a-claim", "why")

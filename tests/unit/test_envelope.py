@@ -107,6 +107,13 @@ def test_a_priority_that_is_none_counts_as_0(written: object, priority: int) -> 
     assert opened(with_properties(priority=written)).priority == priority
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [("6a1b", "6a1b"), (None, None), ("", None), (5, None), ("x" * 256, None)]
+)
+def test_a_message_may_say_which_task_it_replays(written: object, read: str | None) -> None:
+    assert opened(with_headers(lookup_replay_of=written)).replay_of == read
+
+
 # --- retries
 
 

@@ -13,7 +13,7 @@ from tasks.state import STATE_VERSION, LookupState, RetryState
 VERSION_1 = """
 {"version": 1, "lookups": [{"index": 7, "lookup_id": "order-1", "attempts": 2,
  "requested_at": "2026-01-31T12:00:00Z", "deadline": "2026-01-31T13:00:00.500000Z",
- "not_before": "2026-01-31T12:00:04Z"}]}
+ "not_before": "2026-01-31T12:00:04Z", "replay_of": null}]}
 """
 STATE = RetryState(
     lookups=[
