@@ -1,1 +1,56 @@
+"""Look up what is behind a payment provider's card token: the client, and the models of what it sends and gets.
+
+Importing the package alone loads neither redis nor pydantic: a name is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cardtoken.aio import AsyncClient
+    from cardtoken.client import Client
+    from cardtoken.contract import AfterpayRequest, Lane, LookupResult, OpayRequest, Status
+    from cardtoken.errors import (
+        CardTokenError,
+        ClosedError,
+        InvalidRequestError,
+        LookupFailedError,
+        LookupTimeoutError,
+        RedisRefusedError,
+        RedisUnavailableError,
+        UnreadableResultError,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "AfterpayRequest",
+    "AsyncClient",
+    "CardTokenError",
+    "Client",
+    "ClosedError",
+    "InvalidRequestError",
+    "Lane",
+    "LookupFailedError",
+    "LookupResult",
+    "LookupTimeoutError",
+    "OpayRequest",
+    "RedisRefusedError",
+    "RedisUnavailableError",
+    "Status",
+    "UnreadableResultError",
+]
+
+_HOMES = {
+    "AsyncClient": "cardtoken.aio",
+    "Client": "cardtoken.client",
+    **dict.fromkeys(("AfterpayRequest", "Lane", "LookupResult", "OpayRequest", "Status"), "cardtoken.contract"),
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "cardtoken.errors"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value

@@ -1,0 +1,26 @@
+"""How both clients use redis-py."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from redis.client import NEVER_DECODE
+
+#: Seconds after which a Redis that does not answer counts as away.
+SOCKET_TIMEOUT: Final = 5.0
+#: The longest that a read waits in Redis, in seconds: a client that is closed is noticed after that.
+_LONGEST_WAIT: Final = 1.0
+
+#: Commands whose answers redis-py shapes differently from version to version. They are taken as they come.
+COMMANDS: Final = ("XREAD", "XREADGROUP", "XAUTOCLAIM")
+UNDECODED: Final[Mapping[str, Any]] = {NEVER_DECODE: True}
+
+
+def raw(answer: Any, **_: Any) -> Any:
+    """An answer as Redis gave it."""
+    return answer
+
+
+def longest_wait(connection_options: Mapping[str, Any]) -> float:
+    """For how many seconds a read may wait in Redis: well within what the connection takes for a dead server."""
+    socket_timeout = connection_options.get("socket_timeout")
+    return _LONGEST_WAIT if socket_timeout is None else min(_LONGEST_WAIT, socket_timeout / 2)

@@ -1,0 +1,98 @@
+"""What both clients do, without the doing: generators that yield steps, for a client to take each and send its answer.
+
+A client of either kind runs the same generator. It differs in nothing but how it asks Redis and how it waits.
+"""
+
+import random
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import redis
+
+from cardtoken.errors import RedisRefusedError, RedisUnavailableError
+
+T = TypeVar("T")
+Command = tuple[str | bytes | int, ...]
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send these commands in one go, no transaction; the answers as Redis gave them, errors among them.
+
+    A client that is closed refuses, except for what is to be left tidy.
+    """
+
+    commands: Sequence[Command] = field(repr=False)
+    tidying: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait for so many seconds, or until the client is closed."""
+
+    seconds: float
+
+
+Steps = Generator[Ask | Pause, Any, T]
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each further try: doubling, bounded, and scattered so that not all come back at once."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def ask_all(commands: Sequence[Command], patience: float, *, tidying: bool = False) -> Steps[list[Any]]:
+    """The answers to commands; while Redis is away they are all sent again, for ``patience`` seconds.
+
+    Raises RedisUnavailableError after that, and RedisRefusedError for the first answer that is an error.
+    """
+    step = Ask(commands, tidying)
+    end = time.monotonic() + patience
+    for pause in pauses():
+        try:
+            answers = yield step
+        except redis.AuthenticationError as error:
+            raise _refused(commands[0], error) from None
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            if time.monotonic() + pause > end:
+                raise RedisUnavailableError(
+                    f"Redis cannot be reached ({error}): check the URL and that the server runs; "
+                    "retry_for is for how many seconds the client insists"
+                ) from error
+        else:
+            for command, answer in zip(commands, answers, strict=True):
+                if isinstance(answer, redis.RedisError):
+                    raise _refused(command, answer)
+            return list(answers)
+        yield Pause(pause)
+    raise AssertionError("there is always one pause more")
+
+
+def ask(command: Command, patience: float, *, tidying: bool = False) -> Steps[Any]:
+    """The answer to one command; see :func:`ask_all`."""
+    [answer] = yield from ask_all([command], patience, tidying=tidying)
+    return answer
+
+
+def _refused(command: Command, error: redis.RedisError) -> RedisRefusedError:
+    # Of a command that it does not know, Redis quotes what followed: in a push that would be the card tokens.
+    text = str(error).partition(", with args")[0]
+    code, advice = _KNOWN.get(type(error), (text.partition(" ")[0], ""))
+    return RedisRefusedError(f"Redis refused {command[0]!s}: {text}{advice}", code)
+
+
+#: The codes that redis-py turns into a type of its own, and cuts off.
+_KNOWN: Final[dict[type[redis.RedisError], tuple[str, str]]] = {
+    redis.AuthenticationError: ("NOAUTH", "; check user and password in the URL"),
+    redis.exceptions.NoPermissionError: ("NOPERM", "; the user needs more permissions (ACL)"),
+    redis.OutOfMemoryError: ("OOM", "; its memory is full of what nobody works off: are there workers, and consumers?"),
+    redis.ReadOnlyError: ("READONLY", "; the URL names a replica, and has to name the primary"),
+}
