@@ -14,7 +14,7 @@ from cardtoken.connection import connect_async
 from cardtoken.contract import DEFAULT, Lane, LookupResult
 from cardtoken.errors import ClosedError
 from cardtoken.message import AnyRequest, Receipt
-from cardtoken.options import COMMANDS, SOCKET_TIMEOUT, UNDECODED, longest_wait, raw
+from cardtoken.options import SOCKET_TIMEOUT, UNDECODED, longest_wait, untouched
 from cardtoken.receiving import Flag, Reader, Subscription
 from cardtoken.sending import Progress, Sender
 from cardtoken.steps import Ask, Pause, Steps
@@ -52,9 +52,7 @@ class AsyncClient:
         elif not isinstance(url_or_redis, redis.asyncio.Redis):
             raise TypeError(f"AsyncClient takes a URL or a redis.asyncio.Redis, not {type(url_or_redis).__name__}")
         self._pool: Final[Any] = url_or_redis.connection_pool
-        self._redis: Final[Any] = redis.asyncio.Redis(connection_pool=self._pool)
-        for command in COMMANDS:
-            self._redis.set_response_callback(command, raw)
+        self._redis: Final = untouched(redis.asyncio.Redis(connection_pool=self._pool))
         self._longest_wait = longest_wait(self._pool.connection_kwargs)
         self._retry_for = retry_for
         self._closed = asyncio.Event()

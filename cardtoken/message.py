@@ -29,8 +29,11 @@ AnyRequest = LookupRequest | Mapping[str, object]
 MAX_ENTRY_BYTES: Final = 4 << 20
 
 _PROVIDERS: Final[Mapping[type[LookupRequest], str]] = {OpayRequest: "opay", AfterpayRequest: "afterpay"}
-#: What a request has to have beyond the fields that all of them may have.
-_OWN: Final = {name for model in _PROVIDERS for name in model.model_fields} - LookupRequest.model_fields.keys()
+#: What a request is told by: the field that only one of the models has.
+_TOLD_BY: Final = {
+    name: model for model in _PROVIDERS for name in model.model_fields.keys() - LookupRequest.model_fields
+}
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 _BODY_HEAD, _BODY_TAIL = (
     b'[[], {"requests": [',
@@ -94,8 +97,8 @@ def prepared(
         request = _validated(_model_of(given), {**given, **_missing(given, stamps)})
     else:
         raise InvalidRequestError(f"a request is a model or a mapping, not {type(given).__name__}")
-    text = json.dumps(request.to_wire(), separators=(",", ":"), ensure_ascii=False)
-    return Request(_PROVIDERS[type(request)], text.encode(), request.lookup_id, request.reply_to)
+    text = _encode(request.to_wire()).encode()
+    return Request(_PROVIDERS[type(request)], text, request.lookup_id, request.reply_to)
 
 
 def checked_reply_to(name: str) -> str:
@@ -193,9 +196,9 @@ def _missing(said: Mapping[str, object], stamps: Mapping[str, object]) -> dict[s
 
 
 def _model_of(given: Mapping[str, object]) -> type[LookupRequest]:
-    found = [model for model in _PROVIDERS if model.model_fields.keys() & given.keys() & _OWN]
+    found = [model for name, model in _TOLD_BY.items() if name in given]
     if len(found) != 1:
-        raise InvalidRequestError(f"a request has exactly one of {' and '.join(sorted(_OWN))}")
+        raise InvalidRequestError(f"a request has exactly one of {' and '.join(_TOLD_BY)}")
     return found[0]
 
 

@@ -11,12 +11,18 @@ SOCKET_TIMEOUT: Final = 5.0
 _LONGEST_WAIT: Final = 1.0
 
 #: Commands whose answers redis-py shapes differently from version to version. They are taken as they come.
-COMMANDS: Final = ("XREAD", "XREADGROUP", "XAUTOCLAIM")
+_SHAPED: Final = ("XREAD", "XREADGROUP", "XAUTOCLAIM")
 UNDECODED: Final[Mapping[str, Any]] = {NEVER_DECODE: True}
 
 
-def raw(answer: Any, **_: Any) -> Any:
-    """An answer as Redis gave it."""
+def untouched(client: Any) -> Any:
+    """A client of either kind whose answers are the same with every version and protocol."""
+    for command in _SHAPED:
+        client.set_response_callback(command, _raw)
+    return client
+
+
+def _raw(answer: object, **_: object) -> object:
     return answer
 
 
