@@ -60,6 +60,13 @@ def client(make: Make, store: Any, redis_server: RedisServer) -> Either:
     return make(redis_server.url, retry_for=5)
 
 
+@pytest.fixture
+def plain(store: Any, redis_server: RedisServer) -> Iterator[Client]:
+    """The client for threads, for what takes its time and is not the twins' own."""
+    with Client(redis_server.url) as client:
+        yield client
+
+
 def result(number: int = 0, **fields: Any) -> dict[str, Any]:
     return {
         "schema_version": 1,
@@ -443,9 +450,9 @@ def test_a_loop_without_a_block_acknowledges_all_but_what_was_in_hand(store: Any
     asyncio.run(read())
 
 
-def test_slow_handling_is_acknowledged_as_it_goes(client: Either, store: Any) -> None:
+def test_slow_handling_is_acknowledged_as_it_goes(plain: Client, store: Any) -> None:
     publish(store, *map(result, range(10)))
-    results = client.results(group="till", consumer="1")
+    results = plain.results(group="till", consumer="1")
     for _ in range(4):
         next(results)
         time.sleep(0.4)
@@ -482,9 +489,9 @@ def test_a_slow_consumer_handles_nothing_that_was_taken_over_meanwhile(
     assert (first, next(slow).lookup_id) == ("lookup-0", "lookup-99")
 
 
-def test_a_batch_that_waited_long_is_still_ones_own(client: Either, store: Any) -> None:
+def test_a_batch_that_waited_long_is_still_ones_own(plain: Client, store: Any) -> None:
     publish(store, *map(result, range(6)))
-    results = client.results(group="till", consumer="1", claim_idle=0.4, follow=False)
+    results = plain.results(group="till", consumer="1", claim_idle=0.4, follow=False)
     found = []
     for each in results:
         found.append(each.lookup_id)
