@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         RedisUnavailableError,
         UnreadableResultError,
     )
+    from cardtoken.message import Receipt
+    from cardtoken.sending import Progress
 
 __version__ = "0.1.0"
 
@@ -35,6 +37,8 @@ __all__ = [
     "LookupResult",
     "LookupTimeoutError",
     "OpayRequest",
+    "Progress",
+    "Receipt",
     "RedisRefusedError",
     "RedisUnavailableError",
     "Status",
@@ -44,6 +48,8 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "cardtoken.aio",
     "Client": "cardtoken.client",
+    "Progress": "cardtoken.sending",
+    "Receipt": "cardtoken.message",
     **dict.fromkeys(("AfterpayRequest", "Lane", "LookupResult", "OpayRequest", "Status"), "cardtoken.contract"),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "cardtoken.errors"),
 }

@@ -14,7 +14,7 @@ from cardtoken.connection import connect_async
 from cardtoken.contract import DEFAULT, Lane, LookupResult
 from cardtoken.errors import ClosedError
 from cardtoken.message import AnyRequest, Receipt
-from cardtoken.options import SOCKET_TIMEOUT, UNDECODED, longest_wait, untouched
+from cardtoken.options import SOCKET_TIMEOUT, UNDECODED, longest_wait, pools, untouched
 from cardtoken.receiving import Flag, Reader, Subscription
 from cardtoken.sending import Progress, Sender
 from cardtoken.steps import Ask, Pause, Steps
@@ -155,7 +155,8 @@ class AsyncClient:
 
     async def _disconnect(self) -> None:
         if self._owned:
-            await self._pool.disconnect(inuse_connections=False)
+            for pool in pools(self._pool):
+                await pool.disconnect(inuse_connections=False)
 
     async def _run(self, steps: Steps[T]) -> T:
         try:

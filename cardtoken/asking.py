@@ -39,6 +39,9 @@ def lookup(given: AnyRequest, *, timeout: float, lane: Lane, wait: float, patien
     try:
         yield from push([message], min(patience, timeout))
         result = yield from waiting.result(end, wait)
+    except RedisUnavailableError as trouble:
+        waiting.trouble = trouble
+        raise
     finally:
         yield from waiting.tidy()
     if result is None:

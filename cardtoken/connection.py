@@ -38,9 +38,8 @@ def connect(
     if not url.startswith(_SENTINEL):
         return Redis.from_url(url, **options)
     sentinels, server = _sentinels(url, sentinel_master)
-    found = Sentinel(  # type: ignore[no-untyped-call]  # redis-py's gap
-        sentinels, sentinel_kwargs=_sentinel_options(sentinel_password, socket_timeout)
-    )
+    asking = {**_asking(options), "password": sentinel_password}
+    found = Sentinel(sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py's gap
     client: Redis = found.master_for(sentinel_master, **server, **options)  # type: ignore[no-untyped-call]
     return client
 
@@ -60,9 +59,8 @@ def connect_async(
     if not url.startswith(_SENTINEL):
         return redis.asyncio.Redis.from_url(url, **options)
     sentinels, server = _sentinels(url, sentinel_master)
-    found = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]  # redis-py's gap
-        sentinels, sentinel_kwargs=_sentinel_options(sentinel_password, socket_timeout)
-    )
+    asking = {**_asking(options), "password": sentinel_password}
+    found = redis.asyncio.sentinel.Sentinel(sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     client: redis.asyncio.Redis = found.master_for(sentinel_master, **server, **options)
     return client
 
@@ -100,5 +98,6 @@ def _sentinels(url: str, master: str) -> tuple[list[tuple[str, int]], dict[str, 
     return [(part.hostname or "127.0.0.1", part.port or 26379) for part in parts], server
 
 
-def _sentinel_options(password: str | None, socket_timeout: float) -> dict[str, Any]:
-    return {"socket_timeout": socket_timeout, "password": password}
+def _asking(options: dict[str, Any]) -> dict[str, Any]:
+    """What of a server's options holds for its sentinels too: one that is away is passed over at once."""
+    return {name: options[name] for name in ("socket_timeout", "socket_connect_timeout", "protocol", "retry")}

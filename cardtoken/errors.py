@@ -1,12 +1,22 @@
 """What the client raises. No text of these shows a card token, or anything else of a request."""
 
-from typing import Final
+from typing import Any, Final
 
 from cardtoken.contract import LookupFailure, LookupResult
 
 
 class CardTokenError(Exception):
-    """The base of all that the client raises by itself."""
+    """The base of all that the client raises by itself. They can be pickled, as pools of processes do."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[CardTokenError], args: tuple[object, ...], state: dict[str, object]) -> CardTokenError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InvalidRequestError(CardTokenError, ValueError):

@@ -30,3 +30,9 @@ def longest_wait(connection_options: Mapping[str, Any]) -> float:
     """For how many seconds a read may wait in Redis: well within what the connection takes for a dead server."""
     socket_timeout = connection_options.get("socket_timeout")
     return _LONGEST_WAIT if socket_timeout is None else min(_LONGEST_WAIT, socket_timeout / 2)
+
+
+def pools(pool: Any) -> list[Any]:
+    """A client's pool, and those in which it asks sentinels for the primary, if it does."""
+    manager = getattr(pool, "sentinel_manager", None)
+    return [pool, *(sentinel.connection_pool for sentinel in (manager.sentinels if manager else ()))]

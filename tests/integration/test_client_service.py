@@ -12,10 +12,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import trustme
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -27,7 +29,8 @@ from cardtoken import (
     OpayRequest,
     RedisUnavailableError,
 )
-from sandbox.redis_server import RedisServer
+from sandbox.processes import start
+from sandbox.redis_server import RedisServer, find_server
 from tests.harness import ROOT, Service, Simulator, until
 from tests.integration.test_client_twins import KINDS, Either, Make, closing
 
@@ -344,3 +347,63 @@ def test_a_redis_that_hangs_costs_a_lookup_little_more_than_its_time() -> None:
         assert isinstance(raised.value.__cause__, RedisUnavailableError)
         paused.join()
         server.resume()
+
+
+@contextlib.contextmanager
+def sentinel_of(server: RedisServer, folder: Path) -> Iterator[int]:
+    """The port of a sentinel with a password that knows the server as ``mymaster``."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\nrequirepass sentinel-pass\ndir {folder}\n"
+        f"sentinel monitor mymaster 127.0.0.1 {server.port} 1\n"
+    )
+    child = start([find_server(), config, "--sentinel"], name="sentinel", log=folder / "sentinel.log")
+    with redis.Redis(port=port, password="sentinel-pass") as sentinel:
+
+        def knows() -> object:
+            with contextlib.suppress(redis.RedisError):
+                return sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+            return None
+
+        until(knows)
+    try:
+        yield port
+    finally:
+        child.stop()
+
+
+def test_sentinel_finds_the_primary(make: Make, redis_server: RedisServer, tmp_path: Path) -> None:
+    with redis.Redis.from_url(redis_server.url) as store, sentinel_of(redis_server, tmp_path) as port:
+        store.flushall()
+        url = f"sentinel://127.0.0.1:1;sentinel://127.0.0.1:{port}/0"
+        client = make(url, sentinel_master="mymaster", sentinel_password="sentinel-pass")
+        client.enqueue({"opay_token": "OPAY_TOKEN_visa"})
+        assert store.llen("lookup.opay.interactive") == 1
+        lost = make(url, sentinel_master="another", sentinel_password="sentinel-pass", retry_for=0.2)
+        with pytest.raises(RedisUnavailableError, match="another"):
+            lost.enqueue({"opay_token": "OPAY_TOKEN_visa"})
+        client.close()
+        lost.close()
+
+
+@pytest.mark.tools  # the server in the wheel is built without TLS
+def test_tls_with_a_private_authority_is_verified(make: Make, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    chain, key, ca = tmp_path / "chain.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
+    certificate.cert_chain_pems[0].write_to_path(chain)
+    certificate.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(ca)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    tls = {"tls-port": str(port), "tls-cert-file": str(chain), "tls-key-file": str(key), "tls-ca-cert-file": str(ca)}
+    with RedisServer(extra={**tls, "tls-auth-clients": "no"}):
+        client = make(f"rediss://127.0.0.1:{port}/0", ca_file=ca)
+        assert client.enqueue({"opay_token": "OPAY_TOKEN_visa"}).task_id
+        stranger = make(f"rediss://127.0.0.1:{port}/0", retry_for=0.2)
+        with pytest.raises(RedisUnavailableError, match=r"(?i)certificate"):
+            stranger.enqueue({"opay_token": "OPAY_TOKEN_visa"})
+        client.close()
+        stranger.close()

@@ -48,7 +48,9 @@ class AsyncTwin:
         self.run(self.client.close())
 
     def end(self) -> None:
+        """As ``asyncio.run`` ends: loops that were left open are closed first."""
         self.close()
+        self.run(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
