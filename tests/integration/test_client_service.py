@@ -161,16 +161,16 @@ def test_a_lookup_outlives_redis(client: Either, durable: Service) -> None:
         time.sleep(0.5)
         durable.server.start()
 
-    restarted = later(0.4, restart)
+    restarted = later(0.3, restart)
     try:
-        found = client.lookup({"opay_token": "OPAY_TOKEN_visa~slow-1500~restart"}, 25)
+        found = client.lookup({"opay_token": "OPAY_TOKEN_visa~slow-900~restart"}, 25)
     finally:
         restarted.join()
     assert found.status == "found"
     assert replies(durable) == []
     # Away already when the request is to be pushed.
     durable.server.kill()
-    restarted = later(0.7, durable.server.start)
+    restarted = later(0.4, durable.server.start)
     assert client.lookup({"opay_token": "OPAY_TOKEN_visa"}, 25).status == "found"
     restarted.join()
 
@@ -274,7 +274,7 @@ for result in Client(sys.argv[1]).results(group="till", consumer="dies", batch=5
 """
 
 
-def test_what_a_killed_consumer_held_is_taken_over(make: Make, redis_server: RedisServer) -> None:
+def test_what_a_killed_consumer_held_is_taken_over(redis_server: RedisServer) -> None:
     store: Any = redis.Redis.from_url(redis_server.url)
     store.flushall()
     for number in range(8):
@@ -284,7 +284,7 @@ def test_what_a_killed_consumer_held_is_taken_over(make: Make, redis_server: Red
         assert process.stdout is not None
         assert process.stdout.readline() == "lookup-0\n"
         process.kill()
-    client = make(redis_server.url)
+    client = Client(redis_server.url)
     results = client.results(group="till", consumer="lives", claim_idle=0.5)
     assert {next(results).lookup_id for _ in range(8)} == {f"lookup-{number}" for number in range(8)}
     client.close()
