@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 # Two test processes suit two cores; PYTEST_ARGS takes anything, as in: make test PYTEST_ARGS="-k retention -x"
 JOBS ?= 2
 PYTEST_ARGS ?=
+# As in: make soak SOAK_ARGS="kills --scale 0.1"; `make soak SOAK_ARGS=--help` says what there is
+SOAK_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check tools lint types imports lock clean
+.PHONY: help install demo test soak check tools lint types imports lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +29,9 @@ demo: $(VENV)/installed ## see the main job end to end: Redis, providers, worker
 
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not tools" $(PYTEST_ARGS)
+
+soak: $(VENV)/installed ## long runs: hundreds of kills, restarts, stops, tens of thousands of odd entries (45 minutes)
+	@$(BIN)/python -m soak $(SOAK_ARGS)
 
 check: lint types imports tools ## lint, types, import rules, and the tests that need more than Python
 	$(BIN)/python -m pytest -m tools $(PYTEST_ARGS)

@@ -1,0 +1,1 @@
+"""Runs of tens of thousands of lookups that do to the service what production will: `python -m soak --help`."""

@@ -1,0 +1,89 @@
+"""Workers that are kept running, whatever happens to them."""
+
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Self
+
+from tests.harness import Worker
+
+#: Seconds in which a worker has to begin to consume.
+_PATIENCE = 120.0
+_READY = re.compile(r" ready\.$")
+_TAKEN_OVER = re.compile(r"(\d+) messages of a worker that died or froze")
+
+
+class Fleet:
+    """So many workers; who ends one starts another at once."""
+
+    def __init__(self, start: Callable[[], Worker], size: int) -> None:
+        self._start = start
+        self._size = size
+        self.workers: list[Worker] = []
+        self._ready: set[int] = set()
+        self._taken_over = 0
+        self.unexpected: list[str] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.workers += [self._start() for _ in range(self._size)]
+            self._wait_for(self._size)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def _wait_for(self, count: int) -> list[Worker]:
+        """So many that consume, as soon as there are."""
+        end = time.monotonic() + _PATIENCE
+        while len(ready := self.ready()) < count:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{len(ready)} of {count} workers consume; one says:\n{self.workers[-1].log}")
+            time.sleep(0.02)
+        return ready
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def ready(self) -> list[Worker]:
+        """Those that consume. One that ended by itself is noted and replaced."""
+        for worker in list(self.workers):
+            if (status := worker.child.poll()) is not None:
+                self.unexpected.append(f"status {status}: {worker.log[-300:]}")
+                self.replace(worker)
+            elif worker.child.pid not in self._ready and any(map(_READY.search, worker.lines)):
+                self._ready.add(worker.child.pid)
+        return [worker for worker in self.workers if worker.child.pid in self._ready]
+
+    def any(self, chance: random.Random) -> Worker:
+        """One that consumes, as soon as there is one."""
+        return chance.choice(self._wait_for(1))
+
+    def kill(self, worker: Worker) -> None:
+        """SIGKILL, and another in its place."""
+        worker.child.kill()
+        worker.child.wait(10)
+        self.replace(worker)
+
+    def replace(self, worker: Worker) -> Worker:
+        """Another in the place of one that has ended."""
+        self._taken_over += _told(worker)
+        self.workers.remove(worker)
+        self.workers.append(self._start())
+        return self.workers[-1]
+
+    @property
+    def taken_over(self) -> int:
+        """Messages of dead workers that went back to their queues, as the workers tell it."""
+        return self._taken_over + sum(map(_told, self.workers))
+
+    def _stop(self) -> None:
+        for worker in self.workers:
+            worker.child.kill()
+        for worker in self.workers:
+            worker.child.wait(10)
+
+
+def _told(worker: Worker) -> int:
+    return sum(int(found[1]) for line in list(worker.lines) if (found := _TAKEN_OVER.search(line)))
