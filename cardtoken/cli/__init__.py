@@ -1,0 +1,100 @@
+"""The ``cardtoken`` command. A module for each command; one is loaded when it is called."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from cardtoken import __version__
+from cardtoken.cli.context import Context
+from cardtoken.cli.exits import EXITS, Exit
+from cardtoken.errors import CardTokenError, InvalidRequestError, LookupTimeoutError, RedisUnavailableError
+
+#: Command → its module in this package; the command is the attribute of the same name, with underscores.
+_COMMANDS = {
+    "completion": "completion",
+}
+
+
+class _Commands(click.Group):
+    """Loads a command's module when it is called: ``health`` is asked for every few seconds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(
+            import_module(f"cardtoken.cli.{_COMMANDS[cmd_name]}"), cmd_name.replace("-", "_")
+        )
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXITS,
+)
+@click.version_option(__version__, prog_name="cardtoken")
+@click.option(
+    "--redis-url",
+    envvar="REDIS_URL",
+    default=None,
+    help="Where the queues are; with a password, set REDIS_URL instead: others see this.",
+)
+@click.option("--redis-ca-file", envvar="REDIS_CA_FILE", default=None, help="Authority for rediss:// [REDIS_CA_FILE].")
+@click.option(
+    "--sentinel-master",
+    envvar="REDIS_SENTINEL_MASTER",
+    default="",
+    help="Name of the primary for sentinel:// [REDIS_SENTINEL_MASTER].",
+)
+@click.pass_context
+def cardtoken(ctx: click.Context, redis_url: str | None, redis_ca_file: str | None, sentinel_master: str) -> None:
+    """Look up what is behind a payment provider's card token, and look after the service that does it.
+
+    \b
+    cardtoken lookup opay OPAY_TOKEN_…         ask, wait, show the record
+    cardtoken bulk cards.csv --out cards.jsonl ask for a whole file
+    cardtoken status --watch                   what is going on
+    cardtoken dead-letters list                what did not end well
+
+    Redis is named by REDIS_URL, or REDIS_URL_FILE for a file that holds it. Card tokens are shown by their last four
+    characters; --reveal shows them whole. Every command takes --json, and writes plain text where its output is no
+    terminal.
+    """
+    ctx.obj = Context(redis_url, redis_ca_file, sentinel_master)
+
+
+def main() -> None:
+    """The console script: every error is one line that names the fix, and an exit status that says what it was."""
+    try:
+        status = cardtoken.main(prog_name="cardtoken", standalone_mode=False)
+    except click.exceptions.Abort:
+        status = Exit.INTERRUPTED
+    except KeyboardInterrupt:
+        status = Exit.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except BrokenPipeError:
+        # Whoever read has seen enough, as `head` does.
+        sys.stderr.close()
+        status = Exit.DONE
+    except CardTokenError as error:
+        click.echo(f"cardtoken: {error}", err=True)
+        status = _status_of(error)
+    sys.exit(int(status or 0))
+
+
+def _status_of(error: CardTokenError) -> Exit:
+    match error:
+        case InvalidRequestError():
+            return Exit.USAGE
+        case LookupTimeoutError():
+            return Exit.TIMEOUT
+        case RedisUnavailableError():
+            return Exit.REDIS
+        case _:
+            return Exit.FAILED

@@ -1,0 +1,88 @@
+"""What commands share: the connection, and where they write."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from rich.console import Console
+
+    from cardtoken.client import Client
+
+_LOCAL = "redis://127.0.0.1:6379/0"
+
+
+@dataclass
+class Context:
+    """One call of the command. ``redis_url`` and the rest are as given, or from the environment."""
+
+    redis_url: str | None
+    redis_ca_file: str | None
+    sentinel_master: str
+
+    def client(self, **options: Any) -> "Client":
+        """A client on that Redis; it is closed when the command ends."""
+        from cardtoken.client import Client
+
+        client = Client(self._url(), **self._options(), **options)
+        click.get_current_context().call_on_close(client.close)
+        return client
+
+    def redis(self) -> "Redis":
+        """A connection to that Redis, for what is no lookup."""
+        from cardtoken.connection import connect
+
+        redis = connect(self._url(), **self._options())
+        click.get_current_context().call_on_close(redis.close)
+        return redis
+
+    @cached_property
+    def console(self) -> "Console":
+        """Standard output: pretty on a terminal, plain in a pipe and with NO_COLOR."""
+        from rich.console import Console
+
+        # In a pipe nobody has a width: a line is a line.
+        return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+    @cached_property
+    def errors(self) -> "Console":
+        """Standard error, for progress and for what goes wrong."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False)
+
+    @property
+    def on_a_terminal(self) -> bool:
+        """Whether somebody looks at the output."""
+        return sys.stdout.isatty()
+
+    def say_json(self, document: object) -> None:
+        """One JSON document, on one line in a pipe."""
+        click.echo(json.dumps(document, indent=2 if self.on_a_terminal else None, ensure_ascii=False))
+
+    def _url(self) -> str:
+        return self.redis_url or _secret("REDIS_URL") or _LOCAL
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "ca_file": Path(self.redis_ca_file) if self.redis_ca_file else None,
+            "sentinel_master": self.sentinel_master,
+            "sentinel_password": _secret("REDIS_SENTINEL_PASSWORD"),
+        }
+
+
+def _secret(name: str) -> str | None:
+    """An environment variable, or the content of the file that ``<name>_FILE`` names."""
+    if file := os.environ.get(f"{name}_FILE"):
+        try:
+            return Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(f"{name}_FILE: the file cannot be read ({type(error).__name__})") from None
+    return os.environ.get(name)
