@@ -1,16 +1,16 @@
 """The connection to Redis: one URL for a single server, with or without TLS, and for Sentinel."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import redis.asyncio
-import redis.asyncio.retry
-import redis.asyncio.sentinel
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
+
+if TYPE_CHECKING:
+    import redis.asyncio
 
 _SENTINEL = "sentinel://"
 #: More than a server admits: what waits for an answer holds a connection, and is not to wait for another's as well.
@@ -52,8 +52,12 @@ def connect_async(
     sentinel_password: str | None = None,
     client_name: str = "cardtoken",
     socket_timeout: float = 10.0,
-) -> redis.asyncio.Redis:
+) -> "redis.asyncio.Redis":
     """The same as :func:`connect`, for asyncio."""
+    # Here, so that only those pay for it who use it.
+    import redis.asyncio.retry
+    import redis.asyncio.sentinel
+
     options = _options(url, ca_file, client_name, socket_timeout)
     options["retry"] = redis.asyncio.retry.Retry(NoBackoff(), 0)
     if not url.startswith(_SENTINEL):

@@ -13,6 +13,7 @@ from celery import Celery, bootsteps
 from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
 from redis import Redis, RedisError
 
+from cardtoken.connection import connect
 from cardtoken.contract import Lane
 from config import celeryconfig, queues
 from config.faults import ConfigurationError
@@ -30,7 +31,6 @@ from tasks.periodic import Periodic
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
 from tasks.retry import RetryPolicy
-from tasks.stores.connection import connect
 from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds, ResultStore
 from tasks.stores.retention import Retention
@@ -176,6 +176,7 @@ def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
             ca_file=settings.redis_ca_file,
             sentinel_master=settings.redis_sentinel_master or "",
             sentinel_password=password.get_secret_value() if password else None,
+            client_name="cardtoken-worker",
         )
         startup.check_pool(options.get("pool") or conf.worker_pool, sys.argv)
         startup.check_autoscale(options.get("autoscale"))
