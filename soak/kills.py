@@ -34,7 +34,12 @@ def kills(plan: Plan) -> Record:
     """Workers are killed at random moments while they drain a backlog."""
     with RedisServer() as server, Simulator("--latency", str(_LATENCY)) as simulator:
         service = Service(
-            server, simulator, LEASE_SECONDS=str(LEASE), PROVIDER_CONCURRENCY=str(_CONCURRENCY), RETRY_MAX_ATTEMPTS="20"
+            server,
+            simulator,
+            LEASE_SECONDS=str(LEASE),
+            PROVIDER_CONCURRENCY=str(_CONCURRENCY),
+            RETRY_MAX_ATTEMPTS="20",
+            DELIVERY_LIMIT="1000",  # nobody dies of a message here
         )
         ledger = Ledger(service.redis)
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"))

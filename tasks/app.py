@@ -1,5 +1,6 @@
 """The Celery application: the one place where settings meet classes."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -23,6 +24,7 @@ from tasks.broker import transport
 from tasks.broker.claims import Claims
 from tasks.broker.connection import Amqp
 from tasks.broker.intake import Intake
+from tasks.broker.pulse import Pulse
 from tasks.engine import Engine
 from tasks.http import HttpClient, Limits
 from tasks.lookup import Desk, Lookups
@@ -31,6 +33,8 @@ from tasks.periodic import Periodic
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
 from tasks.retry import RetryPolicy
+from tasks.stores import presence
+from tasks.stores.presence import Presence
 from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds, ResultStore
 from tasks.stores.retention import Retention
@@ -79,6 +83,7 @@ class _Worker:
     engines: tuple[Engine, ...]
     http: HttpClient
     periodic: tuple[Periodic, ...]
+    presence: Presence
 
 
 configuration = _configured()
@@ -104,7 +109,7 @@ for _provider in PROVIDERS:
     lookup.register(app, _provider, queues.lane_of, _lookups)
 
 
-def _assemble(redis: Redis) -> _Worker:
+def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
     settings = configuration.settings
     limits = Limits(
         connect=settings.http_connect_timeout,
@@ -144,7 +149,9 @@ def _assemble(redis: Redis) -> _Worker:
     retention = Retention(redis, results, dead_letters)
     # Those of a provider that is off too: a queue taken up at run time must not fall to the stock transport.
     ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
-    transport.install(transport.Broker(redis, claims, intake, ours))
+    pulse = Pulse()
+    transport.install(transport.Broker(redis, claims, intake, pulse, ours))
+    there = Presence(redis, claims.worker, name, threads, lambda: (pulse.queues, len(claims), pulse.since))
     return _Worker(
         lookups=Lookups(
             desks,
@@ -159,12 +166,14 @@ def _assemble(redis: Redis) -> _Worker:
         periodic=(
             Periodic("leases", claims.keep, claims.pause),
             Periodic("retention", retention.sweep_for_all, retention.pause),
+            Periodic("presence", there.tell, presence.PAUSE),
         ),
+        presence=there,
     )
 
 
 @celeryd_init.connect(weak=False)
-def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
+def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
     """Check what has to be right, before Celery connects to anything, and assemble the worker."""
     global _worker  # noqa: PLW0603 - a process is a worker or it is not, and Celery tells by this signal alone
     settings = configuration.settings
@@ -190,7 +199,7 @@ def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
         startup.check_redis(redis, _where(settings))
         if settings.fault_point:
             faults.arm(settings.fault_point)
-        _worker = _assemble(redis)
+        _worker = _assemble(redis, sender, int(options.get("concurrency") or conf.worker_concurrency))
     except startup.StartupError as error:
         _refuse(error)
     except Exception as error:  # noqa: BLE001 - Celery would log it and run on without anything of the above
@@ -201,6 +210,8 @@ def _begin(options: dict[str, Any], conf: Any, **_: Any) -> None:
 @worker_ready.connect(weak=False)
 def _ready(**_: Any) -> None:
     if _worker is not None:
+        with contextlib.suppress(RedisError, OSError):  # or else a little later
+            _worker.presence.tell()
         for periodic in _worker.periodic:
             periodic.start()
         signal.signal(signal.SIGQUIT, _abandon)
@@ -240,6 +251,7 @@ def _ended(**_: Any) -> None:
 def _give_all_back(worker: _Worker) -> None:
     try:
         worker.claims.give_all_back()
+        worker.presence.leave()
     except (RedisError, OSError) as error:
         logger.warning("messages in hand wait for their leases: Redis cannot be asked (%s)", type(error).__name__)
 

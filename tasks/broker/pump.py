@@ -15,6 +15,7 @@ from redis import Redis, RedisError, ResponseError
 
 from tasks import faults
 from tasks.broker.claims import Claim, Claims
+from tasks.broker.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +80,10 @@ class _Wait:
 class Pump:
     """Takes claims for one consumer, as many as it has room for."""
 
-    def __init__(self, redis: Redis, claims: Claims, hub: Any, room: Callable[[], int | None]) -> None:
+    def __init__(self, redis: Redis, claims: Claims, pulse: Pulse, hub: Any, room: Callable[[], int | None]) -> None:
         self._redis = redis
         self._claims = claims
+        self._pulse = pulse
         self._hub = hub
         self._room = room
         self._waits: dict[str, _Wait] = {}
@@ -98,11 +100,13 @@ class Pump:
     def consume(self, queue: str, consumer: Callable[[Claim], None]) -> None:
         """Begin to take from a queue."""
         self._consumers[queue] = consumer
+        self._pulse.queues = tuple(sorted(self._consumers))
         self._look = True
 
     def cancel(self, queue: str) -> None:
         """Take no more from a queue."""
         self._consumers.pop(queue, None)
+        self._pulse.queues = tuple(sorted(self._consumers))
         self._stop_waiting(queue)
 
     def close(self) -> None:
@@ -207,6 +211,7 @@ class Pump:
 
     def _tick(self) -> None:
         self._look = True
+        self._pulse.beat()
         try:
             for wait in self._waits.values():
                 wait.check()

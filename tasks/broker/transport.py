@@ -17,6 +17,7 @@ from redis import Redis
 
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.intake import Intake
+from tasks.broker.pulse import Pulse
 from tasks.broker.pump import Pump
 
 #: Header of a message that is sent back to wait: the id of its new claim, the same each time that sending is tried.
@@ -30,6 +31,7 @@ class Broker:
     redis: Redis
     claims: Claims
     intake: Intake
+    pulse: Pulse
     queues: frozenset[str]
 
 
@@ -95,7 +97,7 @@ class _Claiming(stock.Channel):
         broker = _installed()
         if queue in broker.queues:
             if self._pump is None:
-                self._pump = Pump(broker.redis, broker.claims, self.connection.hub, self.qos.room)
+                self._pump = Pump(broker.redis, broker.claims, broker.pulse, self.connection.hub, self.qos.room)
             self._pump.consume(queue, self._deliver_to(queue))
         return answer
 

@@ -1,0 +1,185 @@
+"""``cardtoken status`` and ``cardtoken health``."""
+
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cardtoken.cli.context import Context
+from cardtoken.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cardtoken.status import Status
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@click.option("--interval", type=click.FloatRange(0.2), default=2.0, show_default=True, help="Seconds, with --watch.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document for each look.")
+@click.pass_obj
+def status(context: Context, watch: bool, interval: float, as_json: bool) -> None:
+    """Show what is going on, on one screen.
+
+    Redis and its settings; workers with their queues; each queue with what waits, what is delayed and the age of its
+    oldest message; messages in workers' hands; dead letters, quarantine; result queues with their consumers' lag. What
+    somebody should look at comes last, with what to do.
+
+    \b
+    cardtoken status
+    cardtoken status --watch
+    cardtoken status --json | jq .attention
+    """
+    from redis import RedisError
+
+    from cardtoken.errors import RedisUnavailableError
+    from cardtoken.status import look
+
+    redis = context.redis()
+
+    def once() -> "Status":
+        try:
+            return look(redis)
+        except (RedisError, OSError) as error:
+            raise RedisUnavailableError(f"Redis cannot be asked ({type(error).__name__}); see REDIS_URL") from None
+
+    if watch and context.on_a_terminal and not as_json:
+        from rich.live import Live
+
+        with Live(screen=True, console=context.console, auto_refresh=False) as live:
+            while True:
+                live.update(_screen(once()), refresh=True)
+                time.sleep(interval)
+    while True:
+        found = once()
+        if as_json:
+            context.say_json(found.document())
+        elif context.on_a_terminal:
+            context.console.print(_screen(found))
+        else:
+            for line in _plain(found):
+                click.echo(line)
+        if not watch:
+            return
+        time.sleep(interval)
+
+
+def _plain(found: "Status") -> list[str]:
+    """A line for each thing, its name first."""
+    server = found.server
+    lines = [f"redis {server.version} memory {server.memory} append_only {server.append_only} policy {server.policy}"]
+    lines += [f"worker {each.name} messages {each.messages} queues {','.join(each.queues)}" for each in found.workers]
+    for queue in found.queues:
+        oldest = "-" if queue.oldest is None else f"{queue.oldest:.0f}"
+        counts = f"waiting {queue.waiting} delayed {queue.delayed} oldest {oldest} workers {queue.workers}"
+        lines.append(f"queue {queue.name} {counts}")
+    lines += [f"claimed {found.claimed} overdue {found.overdue}"]
+    lines += [f"dead-letters {found.dead_letters}", f"quarantine {found.quarantine}"]
+    for each in found.result_queues:
+        groups = [f"{group.name}: pending {group.pending} lag {_or_dash(group.lag)}" for group in each.groups]
+        lines.append(f"results {each.name} kept {each.results} groups {'; '.join(groups) or '-'}")
+    return [*lines, *(f"attention {sentence}" for sentence in found.attention)]
+
+
+def _screen(found: "Status") -> "RenderableType":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    def table(title: str, *columns: str) -> Table:
+        made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2))
+        for number, column in enumerate(columns):
+            made.add_column(column, style=None if number else "cyan", justify="left" if not number else "right")
+        return made
+
+    server = found.server
+    limit = f" of {_bytes(server.memory_limit)}" if server.memory_limit else ""
+    head = Text(
+        f"{server.version} · {_bytes(server.memory)}{limit} · {server.clients} clients · "
+        f"append-only {'on' if server.append_only else 'off'} · {server.policy} · {found.at}"
+    )
+    queues = table("Queues", "queue", "waiting", "delayed", "oldest", "workers")
+    for queue in found.queues:
+        queues.add_row(
+            queue.name,
+            str(queue.waiting),
+            str(queue.delayed),
+            _age(queue.oldest),
+            str(queue.workers or Text("0", "red")),
+        )
+    there = table("Workers", "worker", "messages", "threads", "version", "since", "queues")
+    for worker in found.workers:
+        short = ", ".join(name.removeprefix("lookup.") for name in worker.queues) or "none"
+        since = worker.started_at[:19].replace("T", " ")
+        there.add_row(worker.name, str(worker.messages), str(worker.threads), worker.version, since, short)
+    results = table("Result queues", "queue", "kept", "group", "consumers", "pending", "lag")
+    for each in found.result_queues:
+        for group in each.groups or (None,):
+            told = ("-",) * 4
+            if group is not None:
+                told = (group.name, str(group.consumers), str(group.pending), _or_dash(group.lag))
+            results.add_row(each.name, str(each.results), *told)
+    ends = Text(
+        f"In hand {found.claimed} ({found.overdue} overdue) · dead letters {found.dead_letters} · "
+        f"quarantine {found.quarantine}"
+    )
+    parts: list[Any] = [head, Text(), queues, Text(), there, Text(), results, Text(), ends]
+    parts += [Text(f"! {sentence}", "yellow") for sentence in found.attention]
+    return Group(*parts)
+
+
+def _or_dash(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size * 2:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _bytes(number: int) -> str:
+    return f"{number / (1 << 20):.1f} MB" if number < 1 << 30 else f"{number / (1 << 30):.1f} GB"
+
+
+@click.command()
+@click.option("--host", default=None, help="Ask about the workers of that host  [default: this one]")
+@click.option("--worker", "name", default=None, help="Ask about that worker alone, as in celery@shop-1.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def health(context: Context, host: str | None, name: str | None, as_json: bool) -> Exit:
+    """Is this host's worker alive and consuming? For a container's health check.
+
+    Exit status 0: there is one, it takes from its queues, and its event loop turns. 1: not so, and why.
+
+    \b
+    HEALTHCHECK CMD cardtoken health
+    cardtoken health --worker bulk@shop-1
+    """
+    from redis import RedisError
+
+    from cardtoken.errors import RedisUnavailableError
+    from cardtoken.presence import workers
+
+    try:
+        found = workers(context.redis())
+    except (RedisError, OSError) as error:
+        raise RedisUnavailableError(f"Redis cannot be asked ({type(error).__name__}); see REDIS_URL") from None
+    where = name or host or socket.gethostname()
+    asked = [worker for worker in found if (worker.name == name if name else worker.host == where)]
+    troubles = [f"{worker.name}: {worker.trouble}" for worker in asked if worker.trouble]
+    if not asked:
+        troubles = [f"no worker {'of the name' if name else 'on host'} {where} has told Redis that it is there"]
+    if as_json:
+        context.say_json(
+            {"healthy": not troubles, "workers": [each.document() for each in asked], "troubles": troubles}
+        )
+    else:
+        for line in troubles or [f"{worker.name} consumes {', '.join(worker.queues)}" for worker in asked]:
+            click.echo(line, err=bool(troubles))
+    return Exit.FAILED if troubles else Exit.DONE

@@ -1,0 +1,195 @@
+"""What is going on: Redis, workers, queues, what waits, what did not end well, and who reads the results."""
+
+import base64
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from redis import Redis, ResponseError
+
+from cardtoken.contract import DEAD_LETTERS, QUARANTINE, RESULT_STREAM_PREFIX, Lane
+from cardtoken.presence import Worker, workers
+
+_PROVIDERS: Final = ("opay", "afterpay")
+_RESULT_QUEUES: Final = "lookup:result-queues"
+_LEASES: Final = "lookup:leases"
+#: The lists beside a queue's own that Celery clients use for priorities.
+_PRIORITIES: Final = tuple(f"\x06\x16{step}" for step in range(1, 10))
+#: Bytes of a queue's oldest entry that are worth reading for its age.
+_READABLE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The Redis server. Sizes are in bytes; ``memory_limit`` is 0 where there is none."""
+
+    version: str
+    memory: int
+    memory_limit: int
+    policy: str
+    append_only: bool
+    clients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A lookup queue. ``waiting`` messages include those given back, ``delayed`` wait for their time.
+
+    ``oldest`` is the age in seconds of the oldest waiting message, where its producer stamped ``requested_at``.
+    """
+
+    name: str
+    waiting: int
+    delayed: int
+    oldest: float | None
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Consumers of a result queue. ``lag``: results that none of them has been given; None where Redis cannot tell."""
+
+    name: str
+    consumers: int
+    pending: int
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultQueue:
+    name: str
+    results: int
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One look at the whole. ``overdue`` claims are those whose worker has not renewed its lease in time."""
+
+    at: str
+    server: Server
+    workers: tuple[Worker, ...]
+    queues: tuple[Queue, ...]
+    claimed: int
+    overdue: int
+    dead_letters: int
+    quarantine: int
+    result_queues: tuple[ResultQueue, ...]
+
+    @property
+    def attention(self) -> list[str]:
+        """What somebody should look at, as sentences that name what to do."""
+        return [*_of_server(self.server), *_of_workers(self.workers), *_of_queues(self.queues)]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        told = [worker.document() for worker in self.workers]
+        return {**asdict(self), "workers": told, "attention": self.attention}
+
+
+def _of_server(server: Server) -> list[str]:
+    told = []
+    if server.policy != "noeviction":
+        told.append(f"Redis may throw messages away: set maxmemory-policy to noeviction, it is {server.policy}.")
+    if server.memory_limit and server.memory > 0.9 * server.memory_limit:
+        told.append(
+            "Redis' memory is more than 90 % full: workers wait when it is full. Raise maxmemory, or read results."
+        )
+    if not server.append_only:
+        told.append("Redis keeps no append-only file: a restart loses what waits. Set appendonly yes.")
+    return told
+
+
+def _of_workers(found: Sequence[Worker]) -> list[str]:
+    if not found:
+        return ["There is no worker: start one with `celery -A tasks worker`."]
+    return [f"{worker.name}: {worker.trouble}; restart it." for worker in found if worker.trouble]
+
+
+def _of_queues(queues: Sequence[Queue]) -> list[str]:
+    return [
+        f"{queue.name}: {queue.waiting + queue.delayed} messages and nobody to consume it; start a worker with -Q."
+        for queue in queues
+        if not queue.workers and (queue.waiting or queue.delayed)
+    ]
+
+
+def look(redis: Redis) -> Status:
+    """Look once; a few dozen commands, none of which scans. Raises ``redis.RedisError``."""
+    there = workers(redis)
+    names = [f"lookup.{provider}.{lane}" for provider in _PROVIDERS for lane in Lane]
+    names += sorted({queue for worker in there for queue in worker.queues} - set(names))
+    with redis.pipeline(transaction=False) as pipeline:
+        pipeline.zcard(_LEASES)
+        pipeline.zcount(_LEASES, "-inf", time.time() * 1000)
+        pipeline.xlen(DEAD_LETTERS)
+        pipeline.xlen(QUARANTINE)
+        claimed, overdue, dead, odd = pipeline.execute()
+    return Status(
+        at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        server=_server(redis),
+        workers=tuple(there),
+        queues=tuple(_queue(redis, name, there) for name in names),
+        claimed=claimed,
+        overdue=overdue,
+        dead_letters=dead,
+        quarantine=odd,
+        result_queues=tuple(_result_queues(redis)),
+    )
+
+
+def _server(redis: Redis) -> Server:
+    info: Any = redis.info()
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    return Server(
+        version=f"{name} {info.get('valkey_version', info.get('redis_version'))}",
+        memory=int(info.get("used_memory", 0)),
+        memory_limit=int(info.get("maxmemory", 0)),
+        policy=str(info.get("maxmemory_policy", "noeviction")),
+        append_only=bool(info.get("aof_enabled")),
+        clients=int(info.get("connected_clients", 0)),
+    )
+
+
+def _queue(redis: Redis, name: str, there: Sequence[Worker]) -> Queue:
+    with redis.pipeline(transaction=False) as pipeline:
+        for each in (name, *(name + step for step in _PRIORITIES), f"lookup:given-back:{name}"):
+            pipeline.llen(each)
+        pipeline.zcard(f"lookup:delayed:{name}")
+        *lists, delayed = pipeline.execute()
+    consumers = sum(name in worker.queues for worker in there)
+    return Queue(name, sum(lists), delayed, _age(redis.lindex(name, -1)) if lists[0] else None, consumers)
+
+
+def _age(entry: Any) -> float | None:
+    """Seconds since the first request of an entry was made, if it says so. An entry may be anything."""
+    try:
+        if len(entry) > _READABLE:
+            return None
+        message = json.loads(entry)
+        body = json.loads(base64.b64decode(message["body"]))
+        kwargs = body[1] if isinstance(body, list) else body["kwargs"]
+        then = datetime.fromisoformat(kwargs["requests"][0]["requested_at"])
+        return max(0.0, (datetime.now(UTC) - then).total_seconds())
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def _result_queues(redis: Redis) -> list[ResultQueue]:
+    found: Any = redis.smembers(_RESULT_QUEUES)
+    queues = []
+    for stream in sorted(each.decode() for each in found):
+        try:
+            length, groups = redis.xlen(stream), redis.xinfo_groups(stream)
+        except ResponseError:  # deleted meanwhile, or another's key
+            continue
+        queues.append(ResultQueue(stream.removeprefix(RESULT_STREAM_PREFIX), length, tuple(map(_group, groups))))
+    return queues
+
+
+def _group(info: dict[str, Any]) -> Group:
+    lag = info.get("lag")
+    return Group(info["name"].decode(), info["consumers"], info["pending"], None if lag is None else int(lag))

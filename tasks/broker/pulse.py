@@ -1,0 +1,20 @@
+"""Whether this worker's event loop turns, and what it takes from: written by the loop, told by another thread."""
+
+from time import monotonic
+
+
+class Pulse:
+    """Assignments of single attributes, so that no lock is needed."""
+
+    def __init__(self) -> None:
+        self._turned = monotonic()
+        self.queues: tuple[str, ...] = ()
+
+    def beat(self) -> None:
+        """The loop has come round."""
+        self._turned = monotonic()
+
+    @property
+    def since(self) -> float:
+        """Seconds since the loop came round last."""
+        return monotonic() - self._turned
