@@ -11,7 +11,7 @@ SOAK_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test soak check tools lint types imports lock clean
+.PHONY: help install demo up test soak check tools lint types imports lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,10 +22,14 @@ $(VENV)/installed: requirements/dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not ((3, 11) <= v < (3, 14)) and "Python 3.11 to 3.13 is needed; this is %d.%d. Say which, as in: make PYTHON=python3.12 …" % v)'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(VENV)/installed ## see the main job end to end: Redis, providers, worker, records (ends by itself)
 	@$(BIN)/python -m sandbox.demo
+
+up: $(VENV)/installed ## the demo that stays: Redis, providers, a worker for each lane and Flower, until Ctrl-C
+	@$(BIN)/python -m sandbox.up
 
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not tools" $(PYTEST_ARGS)

@@ -78,13 +78,13 @@ class Demo:
                 say(f"[bold]Providers[/]   OPay and Afterpay PayNow, simulated, at {url}")
                 say("[bold]Worker[/]      celery -A tasks worker\n")
                 command = [sys.executable, "-m", "celery", "-q", "-A", "tasks", "worker", "-l", "INFO"]
-                worker = processes.start("worker", command, env=_environment(server.url, url, folder), cwd=ROOT)
+                worker = processes.start("worker", command, env=environment(server.url, url, folder), cwd=ROOT)
                 wait_for_line(worker, r" ready\.$", 30)
                 send(server.url)
                 say(f"[bold]Sent[/]        {len(EXAMPLES)} lookups, in one message for each provider\n")
                 results = wait(redis)
             self._show(results, redis)
-        wrong = list(differences(results))
+            wrong = [*differences(results), *leftovers(redis)]
         for line in wrong:
             say(f"[red]{line}[/]")
         say(f"\nDone in {time.monotonic() - begun:.1f} s. Next: `make test`, README.md, docs/architecture.md.")
@@ -113,7 +113,7 @@ class Demo:
             self._console.print_json(json.dumps({key: letter[key] for key in shown}), indent=None)
 
 
-def _environment(redis_url: str, providers_url: str, folder: str) -> dict[str, str]:
+def environment(redis_url: str, providers_url: str, folder: str) -> dict[str, str]:
     """The worker's, with the sample credentials of the providers' public documentation and files for secrets."""
     secrets = {
         "OPAY_PRIVATE_KEY": "OPAYPRV16160617080050.388604510744898",
@@ -164,6 +164,20 @@ def differences(results: Mapping[str, dict[str, Any]]) -> Sequence[str]:
         elif result["status"] != example.ends or result["attempts"] < example.attempts:
             ended = f"{result['status']} after {result['attempts']}"
             wrong.append(f"{example.about}: ended {ended}, not {example.ends} after {example.attempts}")
+    return wrong
+
+
+def leftovers(redis: Redis) -> Sequence[str]:
+    """What is there besides one result for each example, and a dead letter for each that failed."""
+    published: Any = redis.xrange(RESULTS)
+    found = sorted(fields[b"lookup_id"].decode() for _, fields in published)
+    letters: Any = redis.xrange(DEAD_LETTERS)
+    dead = sorted(fields[b"lookup_id"].decode() for _, fields in letters)
+    wrong = []
+    if len(found) != len(set(found)):
+        wrong.append(f"some lookups have more than one result: {', '.join(found)}")
+    if dead != sorted(example.about for example in EXAMPLES if example.ends == "failed"):
+        wrong.append(f"not what should be among the dead letters: {', '.join(dead) or 'nothing'}")
     return wrong
 
 
