@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from sandbox.processes import start
 from soak.__main__ import RUNS
-from soak.kills import kills, kills_stock
+from soak.kills import kills_stock
 from soak.record import Plan, Record
 from tests.harness import ROOT
 
@@ -32,12 +34,12 @@ def test_the_same_kills_show_on_stock_celery_what_they_are_to_show() -> None:
     plan = Plan(scale=0.03, seed=1, progress=lambda *_: None)
     figures = kills_stock(plan).figures
     assert int(figures["lost"]) + int(figures["second results"]) > 0
-    assert kills.__doc__
 
 
 def test_the_command_says_what_there_is_and_refuses_what_there_is_not() -> None:
     def soak(*args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "soak", *args], cwd=ROOT, capture_output=True, text=True, timeout=30)
+        command = [sys.executable, "-m", "soak", *args]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
     listed = soak("--list")
     assert (listed.returncode, [line.split()[0] for line in listed.stdout.splitlines()]) == (0, list(RUNS))
@@ -46,9 +48,8 @@ def test_the_command_says_what_there_is_and_refuses_what_there_is_not() -> None:
     assert "no such run: kils; there are: kills," in refused.stderr
 
 
-def test_ctrl_c_stops_a_run_and_all_that_it_started(tmp_path: object) -> None:
-    lines: list[str] = []
-    run = start([sys.executable, "-m", "soak", "idle"], name="soak", cwd=ROOT, on_line=lines.append)
+def test_ctrl_c_stops_a_run_and_all_that_it_started() -> None:
+    run = start([sys.executable, "-m", "soak", "idle"], name="soak", cwd=ROOT)
     time.sleep(2)
     children = _descendants(run.pid)
     assert children
@@ -57,19 +58,16 @@ def test_ctrl_c_stops_a_run_and_all_that_it_started(tmp_path: object) -> None:
     assert not [pid for pid in children if _alive(pid)]
 
 
-def test_the_figures_can_be_written_down(tmp_path: os.PathLike[str]) -> None:
-    file = f"{tmp_path}/figures.json"
-    command = [sys.executable, "-m", "soak", "answers", "--scale", "0.004", "--seed", "3", "--json", file]
+def test_the_figures_can_be_written_down(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "soak", "answers", "--scale", "0.004", "--seed", "3", "--json", str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    with open(file) as written:
-        document = json.load(written)
+    document = json.loads(file.read_text())
     assert (document["seed"], document["runs"]["answers"]["passed"]) == (3, True)
 
 
 def _descendants(pid: int) -> list[int]:
-    import psutil
-
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 

@@ -1,0 +1,129 @@
+"""``cardtoken status`` and ``health`` against a real server and worker."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sandbox.redis_server import RedisServer
+from tests.cli.terminal import Terminal, environment, piped
+from tests.harness import Service, Simulator, until
+
+
+@pytest.fixture(scope="module")
+def service(simulator: Simulator) -> Iterator[Service]:
+    with RedisServer(appendonly=True) as server:
+        service = Service(server, simulator)
+        with service.worker("-Q", "lookup.opay.interactive,lookup.opay.bulk"):
+            yield service
+
+
+@pytest.fixture
+def env(service: Service) -> dict[str, str]:
+    return environment(service.server.url)
+
+
+def test_everything_is_on_one_screen(service: Service, env: dict[str, str]) -> None:
+    service.results(service.send("opay", [{"opay_token": "OPAY_TOKEN_visa"}]), 1)
+    service.redis.xgroup_create("token-records:default", "shop", id="0")
+    with Terminal(env, "status") as terminal:
+        assert terminal.end() == 0
+        shown = terminal.text
+    assert len(shown.splitlines()) <= 24
+    for words in (
+        "Queues",
+        "lookup.opay.interactive",
+        "Workers",
+        "@test",
+        "Result queues",
+        "shop",
+        "dead letters 0",
+        "noeviction",
+    ):
+        assert words in shown
+    assert "\x1b[" in terminal.raw
+
+
+def test_no_colour_where_nobody_wants_it(service: Service, env: dict[str, str]) -> None:
+    with Terminal({**env, "NO_COLOR": "1"}, "status") as terminal:
+        assert terminal.end() == 0
+        assert "\x1b[3" not in terminal.raw
+
+
+def test_in_a_pipe_each_line_begins_with_what_it_is_about(service: Service, env: dict[str, str]) -> None:
+    done = piped(env, "status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    kinds = [line.split()[0] for line in done.stdout.splitlines()]
+    assert kinds[:2] == ["redis", "worker"]
+    assert {"queue", "claimed", "dead-letters", "quarantine"} <= set(kinds)
+
+
+def test_what_nobody_consumes_and_its_age_are_told(service: Service, env: dict[str, str]) -> None:
+    asked = {
+        "original_request_id": "visa",
+        "requested_at": (datetime.now(UTC) - timedelta(seconds=90)).isoformat(),
+    }
+    service.send("afterpay", [asked], lane="bulk")
+    document = json.loads(piped(env, "status", "--json").stdout)
+    (queue,) = [queue for queue in document["queues"] if queue["name"] == "lookup.afterpay.bulk"]
+    assert (queue["waiting"], queue["workers"]) == (1, 0)
+    assert 90 <= queue["oldest"] < 120
+    assert any("lookup.afterpay.bulk" in sentence and "nobody" in sentence for sentence in document["attention"])
+    service.redis.lpush("lookup.afterpay.bulk", b"no message")
+    service.redis.rpush("lookup.afterpay.bulk", b"no message either")
+    document = json.loads(piped(env, "status", "--json").stdout)
+    (queue,) = [queue for queue in document["queues"] if queue["name"] == "lookup.afterpay.bulk"]
+    assert (queue["waiting"], queue["oldest"]) == (3, None)
+    service.redis.delete("lookup.afterpay.bulk")
+
+
+def test_a_watch_goes_on_until_ctrl_c(service: Service, env: dict[str, str]) -> None:
+    with Terminal(env, "status", "--watch", "--interval", "0.3") as terminal:
+        terminal.until("Queues")
+        service.redis.xadd("lookup:quarantine", {"raw": "x"})
+        terminal.until("quarantine 1")
+        terminal.press_ctrl_c()
+        assert terminal.end() == 130
+    service.redis.delete("lookup:quarantine")
+    watched = piped(env, "status", "--watch", "--interval", "0.3", "--json", "--help")
+    assert watched.returncode == 0
+
+
+def test_a_worker_that_consumes_is_healthy(service: Service, env: dict[str, str]) -> None:
+    done = piped(env, "health")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "consumes lookup.opay.bulk, lookup.opay.interactive" in done.stdout
+    assert json.loads(piped(env, "health", "--json").stdout)["healthy"] is True
+
+
+def test_what_is_not_well_is_told_with_status_1(service: Service, env: dict[str, str]) -> None:
+    done = piped(env, "health", "--host", "elsewhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no worker on host elsewhere" in done.stderr
+    with service.worker("-Q", "lookup.afterpay.bulk") as worker:
+        name = next(line.split()[-2] for line in worker.lines if line.endswith(" ready."))
+        service.producer.control.cancel_consumer("lookup.afterpay.bulk", destination=[name], reply=True, timeout=2)
+        done = until(lambda: found if (found := piped(env, "health", "--worker", name)).returncode else None, 15, 0.5)
+        assert f"{name}: it takes from no queue" in done.stderr
+        assert piped(env, "health").returncode == 1, "one of this host's is not well"
+
+
+@pytest.mark.parametrize("command", ["status", "health"])
+def test_a_redis_that_is_away_is_one_line_and_status_5(env: dict[str, str], command: str) -> None:
+    away = {**env, "REDIS_URL": "redis://:secret-password@127.0.0.1:1/0"}
+    done = piped(away, command)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "REDIS_URL" in done.stderr
+    assert "secret-password" not in done.stderr
+
+
+def test_the_url_may_come_from_a_file(env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(env["REDIS_URL"] + "\n")
+    from_file = {name: value for name, value in env.items() if name != "REDIS_URL"} | {"REDIS_URL_FILE": str(file)}
+    assert piped(from_file, "health").returncode == 0
+    assert piped({**from_file, "REDIS_URL_FILE": "/nowhere"}, "health").returncode == 2
