@@ -1,5 +1,7 @@
-"""What the README shows is run as it stands there."""
+"""What the documents show is run as it stands there."""
 
+import base64
+import json
 import os
 import re
 import subprocess
@@ -10,8 +12,8 @@ from pathlib import Path
 from tests.harness import ROOT, Service
 
 
-def block(name: str) -> str:
-    found = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def block(name: str, document: str = "README.md") -> str:
+    found = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     assert found, name
     return found[1]
 
@@ -35,7 +37,25 @@ def test_the_producer_and_the_consumer_of_the_readme_work(service: Service, tmp_
     assert run(block("consumer"), service, tmp_path).endswith("found 7411\n"), "the group is there already"
 
 
-def test_the_wheel_holds_the_package_alone_and_needs_two_libraries(tmp_path: Path) -> None:
+def test_the_clients_of_the_documents_work(service: Service, tmp_path: Path) -> None:
+    assert run(block("client"), service, tmp_path) == "7411\n"
+    assert run(block("client", "docs/contract.md"), service, tmp_path) == "found visa\n"
+    assert run(block("client-bulk", "docs/contract.md"), service, tmp_path) == "1000 lookups in 2 messages\n"
+
+
+def test_the_bare_message_of_the_contract_is_taken(service: Service) -> None:
+    text = (ROOT / "docs/contract.md").read_text()
+    message = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1].replace("…", ""))  # type: ignore[index]
+    requests = '{"requests": [{"opay_token": "OPAY_TOKEN_visa~bare"}]}'
+    shown = re.search(r"`(\[\[\], \{\"requests\".*?\}\])`", text)
+    assert shown
+    body = shown[1].replace('{"requests": […]}', requests)
+    message["body"] = base64.b64encode(body.encode()).decode()
+    service.redis.lpush("lookup.opay.interactive", json.dumps(message))
+    assert service.results(message["headers"]["id"], 1)[0]["status"] == "found"
+
+
+def test_the_wheel_holds_the_package_alone_and_needs_four_libraries(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     [wheel] = tmp_path.glob("*.whl")
@@ -45,7 +65,7 @@ def test_the_wheel_holds_the_package_alone_and_needs_two_libraries(tmp_path: Pat
     needs = re.findall(
         r"^Requires-Dist: ([\w-]+)[^;\n]*$", zipfile.ZipFile(wheel).read(metadata).decode(), re.MULTILINE
     )
-    assert sorted(needs) == ["pydantic", "redis"]
+    assert sorted(needs) == ["click", "pydantic", "redis", "rich"]
     probe = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
         "import cardtoken.contract as contract; print(contract.__file__, sorted(sys.modules))"
