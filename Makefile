@@ -57,10 +57,10 @@ imports: $(VENV)/installed
 	$(BIN)/lint-imports
 
 lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--no-emit-package cardtoken --extra worker --upgrade -q pyproject.toml -o requirements/worker.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--no-emit-package cardtoken --extra dev --upgrade -q pyproject.toml -o requirements/dev.txt
+	for extra in worker simulator dev; do \
+		uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+			--no-emit-package cardtoken --extra $$extra --upgrade -q pyproject.toml -o requirements/$$extra.txt || exit; \
+	done
 
 clean: ## remove what the above made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

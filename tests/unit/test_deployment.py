@@ -4,6 +4,7 @@ import re
 
 from cardtoken.contract import Lane
 from config.queues import queue_name, queues
+from config.settings import Settings
 from tasks.providers import PROVIDERS
 from tests.harness import ROOT
 
@@ -44,3 +45,23 @@ def test_the_locks_name_no_registry_and_hash_everything() -> None:
         entries = re.split(r"\n(?=\S)", text.strip())
         unpinned = [entry for entry in entries if not re.match(r"\S+==\S+ (; .*)?\\\n    --hash=sha256:", entry)]
         assert unpinned == [], lock.name
+
+
+def test_a_stopping_worker_is_given_the_time_that_it_may_take() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text()
+    grace = re.search(r"stop_grace_period: (\d+)s", compose)
+    assert grace
+    assert int(grace[1]) >= Settings.model_fields["http_total_timeout"].default + 10
+
+
+def test_what_a_container_runs_is_copied_into_it() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    worker = dockerfile.split("AS worker\n")[1]
+    for package in ("cardtoken", "config", "tasks"):
+        assert f"COPY {package} {package}" in worker
+    assert "COPY simulator" not in worker
+    assert dockerfile.count("USER cardtoken") == dockerfile.count("\nCMD ")
+    for lock in re.findall(r"COPY (requirements/\S+)", dockerfile):
+        assert (ROOT / lock).is_file()
+    targets = set(re.findall(r"target: (\w+)", (ROOT / "docker-compose.yml").read_text()))
+    assert targets == {"worker", "simulator"} <= set(re.findall(r" AS ([\w-]+)", dockerfile))
