@@ -119,7 +119,8 @@ class _Claiming(stock.Channel):
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         """Put a message; one that this service tries again later waits in Redis and in no worker."""
-        claim_id = message["headers"].pop(DEFERRAL, None)
+        # Left where it is: kombu puts the same message again where this fails.
+        claim_id = message["headers"].get(DEFERRAL)
         if claim_id is None:
             super()._put(queue, message, **kwargs)
         else:

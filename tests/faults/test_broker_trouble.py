@@ -18,11 +18,15 @@ def outage(service: Service, ledger: Ledger, worker: Worker) -> Iterator[None]:
     """Work before, during and after; afterwards the same process has served everything once, and soon."""
     ledger.send(["OPAY_TOKEN_visa~before"])
     ledger.settled()
+    # What is asked now is answered while Redis is in trouble; half of it has to be tried again, so put back meanwhile.
+    service.simulator.behave(latency=1.0)
     for number in range(5):
-        ledger.send([f"OPAY_TOKEN_slow-1~during-{number}-{i}" for i in range(3)])
+        ledger.send([f"OPAY_TOKEN_{kind}~during-{number}" for kind in ("visa", "timeout-1", "timeout-2")])
+        ledger.send([f"OPAY_TOKEN_timeout-1~during-{number}-alone"], lane="bulk")
     until(lambda: True if service.simulator.stats()["in_flight"] >= 5 else None)
     said, pid = len(worker.lines), worker.child.pid
     yield
+    service.simulator.behave(latency=0)
     begun = time.monotonic()
     ledger.send(["OPAY_TOKEN_visa~after"])
     ledger.settled()
@@ -76,16 +80,3 @@ def test_a_worker_outlives_the_trouble_of_its_broker(service: Service, trouble: 
     ledger = Ledger(service)
     with service.worker(LEASE_SECONDS="10") as worker, outage(service, ledger, worker):
         trouble(service)
-
-
-def test_many_restarts_under_load_lose_nothing_and_double_nothing(service: Service) -> None:
-    """The short form of the soak run."""
-    ledger = Ledger(service)
-    with service.worker(LEASE_SECONDS="10") as worker:
-        for restart in range(4):
-            for number in range(20):
-                ledger.send([f"OPAY_TOKEN_slow-0.1~{restart}-{number}-{i}" for i in range(5)], lane="bulk")
-            service.server.kill()
-            service.server.start()
-        ledger.settled(60)
-        assert worker.child.poll() is None

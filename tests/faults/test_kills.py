@@ -31,20 +31,6 @@ def test_a_worker_killed_at_any_point_loses_nothing_and_doubles_nothing(service:
         assert ledger.settled() < LEASE + 5
 
 
-def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(service: Service) -> None:
-    """The short form of the soak run: kills spread over the whole of the work."""
-    ledger = Ledger(service)
-    for number in range(60):
-        ledger.send([f"OPAY_TOKEN_{number:032x}"], lane="bulk")
-        ledger.send([f"OPAY_TOKEN_slow-0.0{number % 10}~{number}-{i}" for i in range(10)], lane="bulk")
-    environment = {**service.environment, "PROVIDER_CONCURRENCY": "4"}
-    for nth in (7, 40, 90, 150):
-        worker = Worker({**environment, "FAULT_POINT": f"asked:{nth}"}).ready()
-        assert worker.child.wait(30) == -signal.SIGKILL
-    with service.worker():
-        ledger.settled()
-
-
 @pytest.mark.parametrize("point", ["published", "settled"])
 def test_what_was_published_before_a_death_is_not_asked_for_again(service: Service, point: str) -> None:
     ledger = Ledger(service)

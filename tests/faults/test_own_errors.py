@@ -22,6 +22,38 @@ main()
 """
 
 
+#: A worker whose first attempt to put a retry back fails; kombu makes a second one by itself, with the same message.
+STUMBLING = """
+import sys
+from redis import ConnectionError
+from tasks.broker.claims import Claims
+
+defer, stumbled = Claims.defer, []
+
+def once(*args):
+    if not stumbled:
+        stumbled.append(True)
+        raise ConnectionError
+    defer(*args)
+
+Claims.defer = once
+sys.argv = ["celery", "-A", "tasks", "worker", "-l", "INFO"]
+from celery.__main__ import main
+main()
+"""
+
+
+def test_a_retry_that_has_to_be_put_again_is_still_a_retry(service: Service) -> None:
+    worker = start([sys.executable, "-c", STUMBLING], name="worker", cwd=ROOT, env=service.environment)
+    try:
+        task_id = service.send("opay", [{"opay_token": "OPAY_TOKEN_timeout-1~put-again"}])
+        (result,) = service.results(task_id, 1)
+        assert (result["status"], result["attempts"]) == ("found", 2)
+        assert service.entries("lookup:quarantine") == []
+    finally:
+        assert worker.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("module", "name", "method", "error"),
     [
