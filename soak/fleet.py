@@ -38,8 +38,9 @@ class Fleet:
         """So many that consume, as soon as there are."""
         end = time.monotonic() + _PATIENCE
         while len(ready := self.ready()) < count:
-            if time.monotonic() > end:
-                raise TimeoutError(f"{len(ready)} of {count} workers consume; one says:\n{self.workers[-1].log}")
+            if time.monotonic() > end or len(self.unexpected) > 5 * self._size:
+                told = self.unexpected[-1] if self.unexpected else self.workers[-1].log
+                raise TimeoutError(f"{len(ready)} of {count} workers consume; one says:\n{told}")
             time.sleep(0.02)
         return ready
 

@@ -39,7 +39,7 @@ def kills(plan: Plan) -> Record:
             LEASE_SECONDS=str(LEASE),
             PROVIDER_CONCURRENCY=str(_CONCURRENCY),
             RETRY_MAX_ATTEMPTS="20",
-            DELIVERY_LIMIT="1000",  # nobody dies of a message here
+            DELIVERY_LIMIT="100",  # nobody dies of a message here
         )
         ledger = Ledger(service.redis)
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"))
