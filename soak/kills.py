@@ -47,14 +47,14 @@ def kills(plan: Plan) -> Record:
         return _drain(plan, ledger, fleet, patience=_PATIENCE, goal=GOAL)
 
 
-def kills_stock(plan: Plan) -> Record:
+def kills_stock(plan: Plan, patience: float = _PATIENCE_STOCK) -> Record:
     """The same with what a competent engineer would write on stock Celery."""
     with RedisServer() as server, Simulator("--latency", str(_LATENCY)) as simulator:
         service = _stock_service(server, simulator)
         ledger = Ledger(service.redis)
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"))
         fleet = Fleet(lambda: StockWorker(service.environment), WORKERS)
-        return _drain(plan, ledger, fleet, patience=_PATIENCE_STOCK, goal=None)
+        return _drain(plan, ledger, fleet, patience=patience, goal=None)
 
 
 def kills_redis_plus(plan: Plan) -> Record:

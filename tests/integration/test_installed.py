@@ -30,12 +30,23 @@ def test_a_worker_runs_from_its_lock_and_what_its_image_copies(service: Service,
     pip(programs, "--require-hashes", "-r", str(ROOT / "requirements/worker.txt"))
     for package in ("cardtoken", "config", "tasks"):
         shutil.copytree(ROOT / package, tmp_path / "srv" / package)
-    command = [programs / "celery", "-A", "tasks", "worker", "-n", "image@test", "-Q", "lookup.opay.bulk", "-l", "INFO"]
+    command = [
+        str(programs / "celery"),
+        "-A",
+        "tasks",
+        "worker",
+        "-n",
+        "image@test",
+        "-Q",
+        "lookup.opay.bulk",
+        "-l",
+        "INFO",
+    ]
     worker = start(command, name="worker", cwd=tmp_path / "srv", env=service.environment)
     try:
         wait_for_line(worker, r" ready\.$", 60)
-        command = [programs / "python", "-m", "cardtoken", "health", "--worker", "image@test"]
-        done = subprocess.run(command, cwd=tmp_path / "srv", env=service.environment, timeout=30, check=False)
+        health = [str(programs / "python"), "-m", "cardtoken", "health", "--worker", "image@test"]
+        done = subprocess.run(health, cwd=tmp_path / "srv", env=service.environment, timeout=30, check=False)
         assert done.returncode == 0
     finally:
         assert worker.stop() == 0
@@ -53,7 +64,7 @@ with Client("REDIS_URL") as client:
     print(result.status, result.token.brand, result.token.last4)
 """.replace("REDIS_URL", service.server.url)
     done = subprocess.run(
-        [programs / "python", "-W", "error", "-c", lines],
+        [str(programs / "python"), "-W", "error", "-c", lines],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -61,7 +72,7 @@ with Client("REDIS_URL") as client:
         check=False,
     )
     assert done.stdout == "found visa 7411\n", done.stderr
-    status = [programs / "cardtoken", "status"]
+    status = [str(programs / "cardtoken"), "status"]
     done = subprocess.run(
         status, cwd=tmp_path, env=service.environment, capture_output=True, text=True, timeout=60, check=False
     )

@@ -17,6 +17,10 @@ def test_a_worker_is_there_from_its_start_to_its_end(service: Service) -> None:
     assert {worker.name for worker in workers(service.redis)} == before
 
 
+def _pid(service: Service, key: bytes) -> int:
+    return int(service.redis.hget(key, "pid"))
+
+
 def test_a_worker_that_takes_from_no_queue_any_more_says_so(service: Service) -> None:
     with service.worker("-Q", "lookup.opay.bulk") as process:
         service.producer.control.cancel_consumer("lookup.opay.bulk", reply=True, timeout=2)
@@ -32,8 +36,8 @@ def test_a_worker_that_was_killed_is_gone_when_it_has_told_nothing_for_a_while(s
         process.child.kill()
         process.child.wait(10)
 
-        def gone() -> bool | None:
-            return True if process.child.pid not in {worker.pid for worker in workers(service.redis)} else None
-
-        until(gone, timeout=25)
+        (key,) = [key for key in service.redis.keys("lookup:worker:*") if _pid(service, key) == process.child.pid]
+        assert 0 < service.redis.ttl(key) <= 16
+        service.redis.expire(key, 0)  # as time would
+        assert process.child.pid not in {worker.pid for worker in workers(service.redis)}
     assert service.redis.scard(WORKERS) == len(workers(service.redis)) == 1

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
 from sandbox.processes import start
 from soak.__main__ import RUNS
-from soak.kills import kills_stock
+from soak.kills import LEASE, kills_stock
 from soak.record import Plan, Record
-from tests.harness import ROOT
+from soak.stock import StockWorker
+from tests.harness import ROOT, Service
 
 
 def made(name: str, scale: float) -> Record:
@@ -31,9 +33,18 @@ def test_a_short_run_meets_its_goal(name: str, scale: float) -> None:
 
 
 def test_the_same_kills_show_on_stock_celery_what_they_are_to_show() -> None:
-    plan = Plan(scale=0.03, seed=1, progress=lambda *_: None)
-    figures = kills_stock(plan).figures
+    plan = Plan(scale=0.02, seed=1, progress=lambda *_: None)
+    # No longer than this service takes until all is over that a dead worker had in hand.
+    figures = kills_stock(plan, patience=LEASE + 5).figures
     assert int(figures["lost"]) + int(figures["second results"]) > 0
+
+
+def test_the_first_entry_that_is_no_json_ends_a_stock_worker(service: Service) -> None:
+    environment = {**service.environment, "REDIS_URL": service.server.url.removesuffix("/0") + "/1"}
+    worker = StockWorker(environment).ready()
+    with redis.Redis.from_url(environment["REDIS_URL"]) as client:
+        client.lpush("lookup.opay.bulk", b"lookup me up")
+    assert worker.child.wait(20) != 0
 
 
 def test_the_command_says_what_there_is_and_refuses_what_there_is_not() -> None:

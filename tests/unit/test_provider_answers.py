@@ -161,6 +161,7 @@ def test_a_failure_repeats_no_secret_in_whatever_field_it_comes_back(
 
 @pytest.mark.parametrize("provider", WITH_ACCESS_TOKENS, ids=lambda provider: provider.name)
 @given(status=STATUS, headers=HEADERS, content=JSON)
+@example(status=200, headers={}, content=-1)
 @thorough
 def test_no_answer_is_too_odd_for_an_access_token(
     provider: Provider[Any], status: int, headers: dict[str, str], content: object
