@@ -103,9 +103,13 @@ class Claims:
         return claims, None if int(due) < 0 else int(due) / 1000
 
     def begin(self, claim_id: str) -> bool:
-        """Whether work on the claim may begin: not where it went back, or its lease ran out, before its turn came."""
+        """Whether work on the claim may begin.
+
+        Not where it went back, or its lease ran out, before its turn came; nor where it came back here meanwhile, and
+        was begun by its other delivery.
+        """
         with self._lock:
-            if claim_id in self._held:
+            if self._held.get(claim_id) is False:
                 self._held[claim_id] = True
                 return True
             self._void.add(claim_id)
@@ -114,7 +118,7 @@ class Claims:
     def end(self, claim_id: str) -> None:
         """The claim's work is done and published. Costs no round trip: the next :meth:`settle` says it."""
         with self._lock:
-            if claim_id in self._void:  # nothing was done here, and somebody else holds it
+            if claim_id in self._void:  # nothing was done by this delivery
                 self._void.discard(claim_id)
                 return
             self._held.pop(claim_id, None)
@@ -195,8 +199,10 @@ class Claims:
         Where the last renewal was too long ago, others may have been kept from it as well, and be about to make up
         for it: for the length of a lease nobody is taken for dead.
         """
-        self.settle()
-        self._renew()
+        try:
+            self.settle()
+        finally:
+            self._renew()
         now = time.time()  # not the monotonic clock: that stands still while a machine sleeps, and leases do not
         if self._kept is not None and now - self._kept > self._lease / 2:
             self._patient_until = now + self._lease

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from redis import Redis
+from redis import Redis, ResponseError
 from redis.exceptions import OutOfMemoryError
 
 from sandbox.redis_server import RedisServer
@@ -163,6 +163,33 @@ def test_what_was_not_begun_goes_back_and_is_not_begun_here_any_more(redis: Any,
     claims.end(begun.id)
     claims.settle()
     assert redis.keys("lookup:claim:*") == [f"lookup:claim:{waiting.id}".encode()]
+
+
+def test_what_came_back_while_its_first_delivery_still_waited_is_begun_once(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"1")
+    [claim] = claims.take([QUEUE], 1)[0]
+    claims.give_back_unbegun()
+    claims.settle()
+    [again] = claims.take([QUEUE], 1)[0]
+    assert again.id == claim.id
+    assert [claims.begin(claim.id), claims.begin(again.id)] == [True, False]
+    claims.end(again.id)  # the delivery that was not begun ends without a word
+    claims.settle()
+    assert redis.zcard("lookup:leases") == 1
+    claims.end(claim.id)
+    claims.settle()
+    assert redis.keys("*") == []
+
+
+def test_leases_are_renewed_where_nothing_can_be_settled(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"1", b"2")
+    first, second = claims.take([QUEUE], 2)[0]
+    redis.set(f"lookup:given-back:{QUEUE}", "somebody was here")
+    claims.give_back(first.id)
+    time.sleep(LEASE / 2)
+    with pytest.raises(ResponseError):
+        claims.keep()
+    assert redis.zscore("lookup:leases", second.id) > time.time() * 1000 + LEASE * 900
 
 
 def test_after_everything_went_back_nothing_is_taken(redis: Any, claims: Claims) -> None:
