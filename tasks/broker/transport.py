@@ -95,6 +95,10 @@ class _Claiming(stock.Channel):
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         answer = super().basic_consume(queue, no_ack, *args, **kwargs)
         broker = _installed()
+        if queue in self.active_fanout_queues and self.connection.hub is not None:
+            # Remote control: subscribed to now and not at the loop's first tick, so that a worker that is ready obeys.
+            poller: Any = self.connection.cycle
+            poller._register_LISTEN(self)  # noqa: SLF001 - what kombu calls at that tick
         if queue in broker.queues:
             if self._pump is None:
                 self._pump = Pump(broker.redis, broker.claims, broker.pulse, self.connection.hub, self.qos.room)

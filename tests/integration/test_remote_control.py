@@ -24,6 +24,11 @@ def test_a_worker_answers_and_says_what_it_consumes(service: Service) -> None:
     ]
 
 
+def test_a_worker_that_says_it_is_ready_obeys(service: Service) -> None:
+    with service.worker("-Q", QUEUE):
+        assert len(service.producer.control.ping(timeout=1)) == 2
+
+
 def test_a_queue_can_be_left_and_taken_up_again(service: Service) -> None:
     control = service.producer.control
     control.cancel_consumer(QUEUE, reply=True, timeout=1)
