@@ -269,4 +269,6 @@ def _some(waiting: deque[str]) -> list[str]:
 
 def _milliseconds_until(due: datetime) -> int:
     """From now: a difference between Redis' clock and ours must not become a wait, nor take one away."""
-    return max(0, math.ceil((due - datetime.now(UTC)).total_seconds() * 1000))
+    wait = math.ceil((due - datetime.now(UTC)).total_seconds() * 1000)
+    # One more, because Redis' now is without the begun millisecond.
+    return wait + 1 if wait > 0 else 0
