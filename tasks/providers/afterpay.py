@@ -106,7 +106,7 @@ def parse_access_token(response: HttpResponse, account: AfterpayAccount) -> Acce
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token.strip():
         return protocol_failure(response, "no access token in the answer to the request for one")
     seconds = fields.amount(answer.get("expires_in"))
-    return AccessToken(Secret(token.strip()), max(0.0, float(seconds or 0)) or 60.0)
+    return AccessToken(Secret(token.strip()), 60.0 if seconds is None else max(0.0, float(seconds)))
 
 
 def build(query: Query[AfterpayAccount]) -> HttpRequest:
