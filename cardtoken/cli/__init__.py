@@ -12,6 +12,8 @@ from cardtoken.errors import CardTokenError, InvalidRequestError, LookupTimeoutE
 
 #: Command → its module in this package; the command is the attribute of the same name, with underscores.
 _COMMANDS = {
+    "lookup": "lookup",
+    "results": "results",
     "status": "status",
     "health": "status",
     "completion": "completion",

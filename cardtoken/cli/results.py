@@ -1,0 +1,98 @@
+"""``cardtoken results``: what was answered, looked at or consumed."""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cardtoken.cli.context import Context
+
+if TYPE_CHECKING:
+    from cardtoken.contract import LookupResult
+
+
+@click.command()
+@click.option("--reply-to", default="default", show_default=True, metavar="NAME", help="The result queue.")
+@click.option("--group", default=None, help="Consume as one of this group: what is shown is acknowledged.")
+@click.option("--consumer", default=None, help="The consumer's name in the group, the same at each start.")
+@click.option("--new", is_flag=True, help="Only what comes from now on.")
+@click.option("--follow", is_flag=True, help="Wait for more, until Ctrl-C.")
+@click.option("--count", type=click.IntRange(1), default=None, help="End after so many.")
+@click.option("--reveal", is_flag=True, help="Show card tokens and their holders.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@click.pass_obj
+def results(
+    context: Context,
+    *,
+    reply_to: str,
+    group: str | None,
+    consumer: str | None,
+    new: bool,
+    follow: bool,
+    count: int | None,
+    reveal: bool,
+    as_json: bool,
+) -> None:
+    """Show the results in a result queue, a line each.
+
+    Without --group it only looks: nothing is acknowledged, and nobody gets less. With --group and --consumer it
+    consumes.
+
+    \b
+    cardtoken results --reply-to checkout --count 10
+    cardtoken results --follow --new --json | jq -r .status
+    cardtoken results --reply-to autopay --group billing --consumer billing-1 --follow --json
+    """
+    if (group is None) != (consumer is None):
+        raise click.UsageError("--group and --consumer go together")
+    if new and not follow:
+        raise click.UsageError("--new waits for what comes, so it needs --follow")
+    if group is None or consumer is None:
+        _show(context, islice(_looked_at(context, reply_to, new=new, follow=follow), count), reveal, as_json)
+        return
+    begin = "$" if new else "0"
+    with context.client().results(reply_to, group=group, consumer=consumer, start=begin, follow=follow) as found:
+        _show(context, islice(found, count), reveal, as_json)
+
+
+def _show(context: Context, found: "Iterable[LookupResult]", reveal: bool, as_json: bool) -> None:
+    from cardtoken.cli.showing import coloured, document, line
+
+    for result in found:
+        told = document(result, reveal=reveal)
+        if as_json:
+            click.echo(json.dumps(told, ensure_ascii=False))
+        elif context.on_a_terminal:
+            context.console.print(coloured(told))
+        else:
+            click.echo(line(told))
+
+
+def _looked_at(context: Context, reply_to: str, *, new: bool, follow: bool) -> "Iterator[LookupResult]":
+    """The entries of a result queue, without taking them; an entry that is no result is passed over."""
+    from redis import RedisError
+
+    from cardtoken.contract import stream_name
+    from cardtoken.entries import read_result
+    from cardtoken.errors import RedisUnavailableError, UnreadableResultError
+
+    redis, stream = context.redis(), stream_name(reply_to)
+    last: Any = b"0"
+    while True:
+        try:
+            if new:
+                newest: Any = redis.xrevrange(stream, count=1)
+                last, new = (newest[0][0] if newest else last), False
+            answer: Any = redis.xread({stream: last}, count=100, block=1000 if follow else None)
+        except (RedisError, OSError) as error:
+            raise RedisUnavailableError(f"Redis cannot be asked ({type(error).__name__}); see REDIS_URL") from None
+        if not answer and not follow:
+            return
+        for _, entries in answer or ():
+            for last, fields in entries:  # noqa: B007 - where to read on
+                try:
+                    yield read_result(fields)
+                except UnreadableResultError:
+                    continue

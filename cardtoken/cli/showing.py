@@ -1,0 +1,68 @@
+"""Results as commands show them: card tokens and card holders masked, unless somebody says --reveal."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from cardtoken.cli.masking import masked
+from cardtoken.contract import LookupResult
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_COLOURS = {"found": "green", "not_found": "yellow", "failed": "red"}
+
+
+def document(result: LookupResult, *, reveal: bool) -> dict[str, Any]:
+    """The result as JSON; without ``reveal`` the token ends in its last four characters, and its holder is no one."""
+    told: dict[str, Any] = json.loads(result.to_json())
+    token = told.get("token")
+    if token and not reveal:
+        token["value"] = masked(token["value"])
+        if token["customer"]:
+            token["customer"] = {name: value and "…" for name, value in token["customer"].items()}
+    return told
+
+
+def rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of everything in a document that says something."""
+    flat: list[tuple[str, str]] = []
+    for name, value in told.items():
+        if isinstance(value, dict):
+            flat += [(f"{name}.{inner}", text) for inner, text in rows(value)]
+        elif value is not None and name != "schema_version":
+            flat.append((name, "yes" if value is True else "no" if value is False else str(value)))
+    return flat
+
+
+def table(told: dict[str, Any]) -> "RenderableType":
+    """The document as two columns."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+    made.add_column(style="cyan")
+    made.add_column(overflow="fold")
+    for name, value in rows(told):
+        made.add_row(name, Text(value, _COLOURS.get(value, "") if name == "status" else ""))
+    return made
+
+
+def line(told: dict[str, Any]) -> str:
+    """The document on one line: id, status, and what matters most of the rest."""
+    token, error = told.get("token") or {}, told.get("error") or {}
+    parts = [token.get("brand"), token.get("last4") and f"…{token['last4']}", _expiry(token)]
+    parts += [error.get("category"), error.get("code"), error.get("message")]
+    return "\t".join(
+        [told["completed_at"], told["lookup_id"], told["status"], " ".join(str(each) for each in parts if each)]
+    )
+
+
+def coloured(told: dict[str, Any]) -> "RenderableType":
+    """The same for a terminal."""
+    from rich.text import Text
+
+    return Text(line(told).replace("\t", "  "), _COLOURS.get(told["status"], ""), no_wrap=True, overflow="ellipsis")
+
+
+def _expiry(token: dict[str, Any]) -> str | None:
+    return f"{token['exp_month']:02}/{token['exp_year']}" if token.get("exp_month") and token.get("exp_year") else None
