@@ -5,7 +5,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cardtoken.contract import (
     MAX_REQUESTS,
+    REPLAY_OF,
     AfterpayRequest,
     Lane,
     LookupRequest,
@@ -118,37 +119,43 @@ def checked_task_id(task_id: str | None) -> str:
     return task_id
 
 
-def message_of(requests: Sequence[Request], lane: Lane, task_id: str) -> Message:
-    """One message of requests to one provider, in Celery's protocol 2 and kombu's form."""
+def message_of(requests: Sequence[Request], lane: Lane, task_id: str, *, replay_of: str | None = None) -> Message:
+    """One message of requests to one provider, in Celery's protocol 2 and kombu's form.
+
+    ``replay_of`` is the task id under which the same was asked before; the results say it too.
+    """
     provider = requests[0].provider
     queue = f"lookup.{provider}.{lane}"
     body = _BODY_HEAD + b",".join(request.text for request in requests) + _BODY_TAIL
     lookups = f"{len(requests)} lookup{'s' if len(requests) > 1 else ''}"
+    headers: dict[str, object] = {
+        "lang": "py",
+        "task": f"lookup.{provider}",
+        "id": task_id,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": task_id,
+        "parent_id": None,
+        "argsrepr": "()",
+        "kwargsrepr": f"{{'requests': '<{lookups}>'}}",
+        "origin": f"cardtoken{os.getpid()}@{socket.gethostname()}",
+        "ignore_result": True,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }
+    if replay_of is not None:
+        headers[REPLAY_OF] = replay_of
     entry = {
         "body": base64.b64encode(body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": {
-            "lang": "py",
-            "task": f"lookup.{provider}",
-            "id": task_id,
-            "shadow": None,
-            "eta": None,
-            "expires": None,
-            "group": None,
-            "group_index": None,
-            "retries": 0,
-            "timelimit": [None, None],
-            "root_id": task_id,
-            "parent_id": None,
-            "argsrepr": "()",
-            "kwargsrepr": f"{{'requests': '<{lookups}>'}}",
-            "origin": f"cardtoken{os.getpid()}@{socket.gethostname()}",
-            "ignore_result": True,
-            "replaced_task_nesting": 0,
-            "stamped_headers": None,
-            "stamps": {},
-        },
+        "headers": headers,
         "properties": {
             "correlation_id": task_id,
             "reply_to": _ANSWERS_TO,
@@ -163,10 +170,17 @@ def message_of(requests: Sequence[Request], lane: Lane, task_id: str) -> Message
 
 
 class Cutter:
-    """Cuts a flow of requests, of several providers, into messages of one provider each, as long as they may be."""
+    """Cuts a flow of requests, of several providers, into messages of one provider each, as long as they may be.
 
-    def __init__(self, lane: Lane) -> None:
+    ``new_id`` makes their task ids.
+    """
+
+    def __init__(
+        self, lane: Lane, *, new_id: Callable[[], str] = lambda: str(uuid4()), replay_of: str | None = None
+    ) -> None:
         self._lane = lane
+        self._new_id = new_id
+        self._replay_of = replay_of
         self._open: dict[str, list[Request]] = {}
         self._bytes: dict[str, int] = {}
 
@@ -188,7 +202,7 @@ class Cutter:
 
     def _cut(self, provider: str) -> Message:
         requests, self._open[provider], self._bytes[provider] = self._open[provider], [], 0
-        return message_of(requests, self._lane, str(uuid4()))
+        return message_of(requests, self._lane, self._new_id(), replay_of=self._replay_of)
 
 
 def _missing(said: Mapping[str, object], stamps: Mapping[str, object]) -> dict[str, object]:

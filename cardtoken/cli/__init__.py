@@ -14,6 +14,8 @@ from cardtoken.errors import CardTokenError, InvalidRequestError, LookupTimeoutE
 _COMMANDS = {
     "lookup": "lookup",
     "results": "results",
+    "dead-letters": "dead_letters",
+    "quarantine": "quarantine",
     "status": "status",
     "health": "status",
     "completion": "completion",
@@ -89,7 +91,18 @@ def main() -> None:
     except CardTokenError as error:
         click.echo(f"cardtoken: {error}", err=True)
         status = _status_of(error)
+    except _redis_error() as error:
+        # Of a command that it does not know, Redis quotes what followed.
+        said = str(error).partition(", with args")[0]
+        click.echo(f"cardtoken: Redis cannot be asked ({said or type(error).__name__}); see REDIS_URL", err=True)
+        status = Exit.REDIS
     sys.exit(int(status or 0))
+
+
+def _redis_error() -> type[Exception]:
+    from redis import RedisError
+
+    return RedisError
 
 
 def _status_of(error: CardTokenError) -> Exit:

@@ -3,10 +3,11 @@
 import json
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cardtoken.client import Client
+
+T = TypeVar("T")
 
 _LOCAL = "redis://127.0.0.1:6379/0"
 
@@ -62,6 +65,14 @@ class Context:
     def on_a_terminal(self) -> bool:
         """Whether somebody looks at the output."""
         return sys.stdout.isatty()
+
+    def progress(self, things: Iterable[T], total: int, doing: str) -> Iterator[T]:
+        """The same things, with a bar on a terminal."""
+        from rich.progress import track
+
+        return iter(
+            track(things, doing, total, console=self.errors, transient=True, disable=not self.errors.is_terminal)
+        )
 
     def say_json(self, document: object) -> None:
         """One JSON document, on one line in a pipe."""

@@ -77,7 +77,8 @@ def lookup(
             result = client.lookup(request, timeout=timeout, lane=lane)
     except LookupFailedError as error:
         result = error.result
-    told = document(result, reveal=reveal)
+    # Its own metadata is no news to whoever asked.
+    told = {**document(result, reveal=reveal), "metadata": metadata}
     if as_json:
         context.say_json(told)
     elif context.on_a_terminal:

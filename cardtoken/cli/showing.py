@@ -1,9 +1,9 @@
-"""Results as commands show them: card tokens and card holders masked, unless somebody says --reveal."""
+"""Results as commands show them."""
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from cardtoken.cli.masking import masked
+from cardtoken.cli.masking import masked_result
 from cardtoken.contract import LookupResult
 
 if TYPE_CHECKING:
@@ -13,14 +13,9 @@ _COLOURS = {"found": "green", "not_found": "yellow", "failed": "red"}
 
 
 def document(result: LookupResult, *, reveal: bool) -> dict[str, Any]:
-    """The result as JSON; without ``reveal`` the token ends in its last four characters, and its holder is no one."""
+    """The result as JSON, masked unless ``reveal``."""
     told: dict[str, Any] = json.loads(result.to_json())
-    token = told.get("token")
-    if token and not reveal:
-        token["value"] = masked(token["value"])
-        if token["customer"]:
-            token["customer"] = {name: value and "…" for name, value in token["customer"].items()}
-    return told
+    return told if reveal else masked_result(told)
 
 
 def rows(told: dict[str, Any]) -> list[tuple[str, str]]:

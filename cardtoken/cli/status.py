@@ -32,28 +32,19 @@ def status(context: Context, watch: bool, interval: float, as_json: bool) -> Non
     cardtoken status --watch
     cardtoken status --json | jq .attention
     """
-    from redis import RedisError
-
-    from cardtoken.errors import RedisUnavailableError
     from cardtoken.status import look
 
     redis = context.redis()
-
-    def once() -> "Status":
-        try:
-            return look(redis)
-        except (RedisError, OSError) as error:
-            raise RedisUnavailableError(f"Redis cannot be asked ({type(error).__name__}); see REDIS_URL") from None
 
     if watch and context.on_a_terminal and not as_json:
         from rich.live import Live
 
         with Live(screen=True, console=context.console, auto_refresh=False) as live:
             while True:
-                live.update(_screen(once()), refresh=True)
+                live.update(_screen(look(redis)), refresh=True)
                 time.sleep(interval)
     while True:
-        found = once()
+        found = look(redis)
         if as_json:
             context.say_json(found.document())
         elif context.on_a_terminal:
@@ -161,15 +152,9 @@ def health(context: Context, host: str | None, name: str | None, as_json: bool) 
     HEALTHCHECK CMD cardtoken health
     cardtoken health --worker bulk@shop-1
     """
-    from redis import RedisError
-
-    from cardtoken.errors import RedisUnavailableError
     from cardtoken.presence import workers
 
-    try:
-        found = workers(context.redis())
-    except (RedisError, OSError) as error:
-        raise RedisUnavailableError(f"Redis cannot be asked ({type(error).__name__}); see REDIS_URL") from None
+    found = workers(context.redis())
     where = name or host or socket.gethostname()
     asked = [worker for worker in found if (worker.name == name if name else worker.host == where)]
     troubles = [f"{worker.name}: {worker.trouble}" for worker in asked if worker.trouble]

@@ -26,7 +26,8 @@ def test_a_worker_answers_and_says_what_it_consumes(service: Service) -> None:
 
 def test_a_worker_that_says_it_is_ready_obeys(service: Service) -> None:
     with service.worker("-Q", QUEUE):
-        assert len(service.producer.control.ping(timeout=1)) == 2
+        answers: Any = service.producer.control.ping(timeout=1)
+        assert len(answers) == 2
 
 
 def test_a_queue_can_be_left_and_taken_up_again(service: Service) -> None:
