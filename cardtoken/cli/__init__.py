@@ -13,6 +13,7 @@ from cardtoken.errors import CardTokenError, InvalidRequestError, LookupTimeoutE
 #: Command → its module in this package; the command is the attribute of the same name, with underscores.
 _COMMANDS = {
     "lookup": "lookup",
+    "bulk": "bulk",
     "results": "results",
     "dead-letters": "dead_letters",
     "quarantine": "quarantine",

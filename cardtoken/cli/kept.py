@@ -20,7 +20,7 @@ _ENTRY_ID: Final = re.compile(r"\d{1,20}(-\d{1,20})?")
 _BATCH: Final = 500
 
 
-def _age(text: str) -> float:
+def age(text: str) -> float:
     """A number and a unit as seconds."""
     found = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if not found:
@@ -112,7 +112,7 @@ def ages(command: F) -> F:
     """The options by which age is chosen."""
     for name in ("older", "newer"):
         told = f"Only those {name} than that: 90s, 15m, 2h, 7d."
-        command = click.option(f"--{name}-than", type=_age, metavar="AGE", help=told)(command)
+        command = click.option(f"--{name}-than", type=age, metavar="AGE", help=told)(command)
     return command
 
 

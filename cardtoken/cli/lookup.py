@@ -7,8 +7,8 @@ import click
 
 from cardtoken.cli.context import Context
 from cardtoken.cli.exits import Exit
+from cardtoken.cli.references import FIELDS
 
-_FIELDS = {"opay": "opay_token", "afterpay": "original_request_id"}
 _WHAT_NEXT = {
     "timeout": "The provider was too slow. Ask again later.",
     "unavailable": "The provider is down. Ask again later; `cardtoken status` shows what waits.",
@@ -29,7 +29,7 @@ def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 
 
 @click.command()
-@click.argument("provider", type=click.Choice(list(_FIELDS)))
+@click.argument("provider", type=click.Choice(list(FIELDS)))
 @click.argument("reference")
 @click.option("--account", default=None, help="Whose credentials to ask with  [default: default]")
 @click.option("--lane", type=click.Choice(["interactive", "bulk"]), default="interactive", show_default=True)
@@ -67,7 +67,7 @@ def lookup(
 
     if reference == "-":
         reference = sys.stdin.readline().strip()
-    request: dict[str, object] = {_FIELDS[provider]: reference, "metadata": metadata}
+    request: dict[str, object] = {FIELDS[provider]: reference, "metadata": metadata}
     if account is not None:
         request["account"] = account
     client = context.client()
