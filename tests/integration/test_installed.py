@@ -1,5 +1,6 @@
 """What is deployed and what is installed, each in an environment that has nothing else."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,11 @@ with Client("REDIS_URL") as client:
         check=False,
     )
     assert done.stdout == "found visa 7411\n", done.stderr
+    lookup = [str(programs / "cardtoken"), "lookup", "opay", "OPAY_TOKEN_visa", "--json"]
+    done = subprocess.run(
+        lookup, cwd=tmp_path, env=service.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert json.loads(done.stdout)["token"]["brand"] == "visa", done.stderr
     status = [str(programs / "cardtoken"), "status"]
     done = subprocess.run(
         status, cwd=tmp_path, env=service.environment, capture_output=True, text=True, timeout=60, check=False

@@ -1,0 +1,51 @@
+"""``make up``, as somebody would use it: started, tried, stopped by Ctrl-C."""
+
+import re
+import signal
+import sys
+
+import psutil
+import requests
+
+from cardtoken.connection import connect
+from cardtoken.presence import workers
+from sandbox.processes import start, wait_for_line
+from tests.cli.terminal import piped
+from tests.harness import ROOT, clean_environment
+
+
+def test_it_runs_everything_and_says_what_to_try_next() -> None:
+    lines: list[str] = []
+    up = start(
+        [sys.executable, "-m", "sandbox.up", "--flower-port", "0"],
+        name="up",
+        cwd=ROOT,
+        env=clean_environment(),
+        on_line=lines.append,
+    )
+    try:
+        url = wait_for_line(up, r"export REDIS_URL=(\S+)", 90).group(1)
+        wait_for_line(up, "References that the simulated providers know", 10)
+        env = {**clean_environment(), "REDIS_URL": url}
+        commands = [line.split("cardtoken ", 1)[1].split() for line in lines if ".venv/bin/cardtoken " in line]
+        assert len(commands) == 3
+        for command in commands[:2]:
+            assert piped(env, *command).returncode == 0
+        there = workers(connect(url))
+        assert sorted(queue for worker in there for queue in worker.queues) == [
+            "lookup.afterpay.bulk",
+            "lookup.afterpay.interactive",
+            "lookup.opay.bulk",
+            "lookup.opay.interactive",
+        ]
+        told = re.search(r"Flower: (\S+) \(user (\w+), password (\S+)\)", "\n".join(lines))
+        assert told is not None
+        assert requests.get(told[1], timeout=10).status_code == 401
+        assert requests.get(told[1], auth=(told[2], told[3]), timeout=10).status_code == 200
+        started = psutil.Process(up.pid).children(recursive=True)
+        assert len(started) >= 5
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 0
+        assert psutil.wait_procs(started, timeout=5)[1] == []
+    finally:
+        up.stop()
