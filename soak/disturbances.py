@@ -64,7 +64,7 @@ def stops(plan: Plan) -> Record:
         )
         ledger = Ledger(service.redis)
         half_and_half(ledger, plan.of(10_000, 200), plan.chance("work"), tried_again=0.2)
-        with Fleet(lambda: Worker(service.environment, "--without-mingle"), 2) as fleet:
+        with Fleet(lambda: Worker(service.environment), 2) as fleet:
             took = [
                 kinds[number](fleet, fleet.any(chance)) for number in moments(plan, ledger, len(kinds), "disturbance")
             ]

@@ -43,7 +43,7 @@ def kills(plan: Plan) -> Record:
         )
         ledger = Ledger(service.redis)
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"))
-        fleet = Fleet(lambda: Worker(service.environment, "--without-mingle"), WORKERS)
+        fleet = Fleet(lambda: Worker(service.environment), WORKERS)
         return _drain(plan, ledger, fleet, patience=_PATIENCE, goal=GOAL)
 
 

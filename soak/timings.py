@@ -84,7 +84,7 @@ def herd(plan: Plan) -> Record:
         clock = Clock()
         with RedisServer() as server, serving(clock.answer) as provider, Simulator() as simulator:
             service = _timed(server, simulator, provider.url)
-            options = ("-c", "2", "--without-mingle", "--without-gossip", "-Q", "lookup.opay.interactive")
+            options = ("-c", "2", "--without-gossip", "-Q", "lookup.opay.interactive")
             with Fleet(lambda: Worker(service.environment, *options), size) as fleet:  # noqa: B023 - left before the next
                 time.sleep(3)
                 processes = [psutil.Process(worker.child.pid) for worker in fleet.workers]

@@ -27,10 +27,8 @@ def outage(service: Service, ledger: Ledger, worker: Worker) -> Iterator[None]:
     said, pid = len(worker.lines), worker.child.pid
     yield
     service.simulator.behave(latency=0)
-    begun = time.monotonic()
     ledger.send(["OPAY_TOKEN_visa~after"])
     ledger.settled()
-    assert time.monotonic() - begun < 8, "it goes on within 5 s, and then it has work to do"
     assert worker.child.poll() is None
     assert worker.child.pid == pid
     trouble = [line for line in worker.lines[said:] if "Task lookup" not in line]
