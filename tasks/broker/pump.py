@@ -28,6 +28,8 @@ _LOOK = 1.0
 #: Seconds between two tries while Redis cannot be asked: the first, and the longest.
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
+#: Seconds after which trouble that lasts is told again.
+_TELL_AGAIN = 60.0
 #: Entries claimed in one round trip at most.
 _BATCH = 100
 
@@ -92,6 +94,7 @@ class Pump:
         self._woken = False
         self._due: Any = None
         self._pause = _FIRST_PAUSE
+        self._told = -_TELL_AGAIN
         self._not_before = 0.0
         self._timer = hub.call_repeatedly(_LOOK, self._tick)
         hub.on_tick.add(self.turn)
@@ -132,11 +135,10 @@ class Pump:
             self._turn()
         except (RedisError, OSError) as error:
             self._wait_out(error)
-        else:
-            self._pause = _FIRST_PAUSE
 
     def _wait_out(self, error: Exception) -> None:
-        if self._pause == _FIRST_PAUSE:
+        if monotonic() - self._told > _TELL_AGAIN:
+            self._told = monotonic()
             logger.warning("queues cannot be asked (%s: %.200s); trying on", type(error).__name__, error)
         for queue in list(self._waits):
             self._stop_waiting(queue)
@@ -159,6 +161,7 @@ class Pump:
         queues = list(self._consumers)
         self._consumers[queues[0]] = self._consumers.pop(queues[0])
         claims, due = self._claims.take(queues, count)
+        self._pause = _FIRST_PAUSE
         self._look = len(claims) == count
         self._hand_on(claims)
         if self._look:

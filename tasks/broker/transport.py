@@ -5,6 +5,7 @@ a dotted ``broker_transport`` would lose the TLS of ``rediss://``.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,7 +14,7 @@ import kombu.transport
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.json import dumps
-from redis import Redis
+from redis import Redis, RedisError
 
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.intake import Intake
@@ -131,6 +132,11 @@ class _Claiming(stock.Channel):
             due = datetime.fromisoformat(message["headers"]["eta"])
             due = due if due.tzinfo else due.replace(tzinfo=UTC)
             _installed().claims.defer(claim_id, queue, dumps(message).encode(), due)
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """As kombu does it, every second; where Redis refuses, without a traceback each time: the pump has told it."""
+        with suppress(RedisError):
+            super().maybe_refresh_binding_expiry()
 
     def close(self) -> None:
         if self._pump is not None:

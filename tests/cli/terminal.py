@@ -78,6 +78,15 @@ class Terminal:
         """What a terminal does with it: a signal to the whole group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def interrupt(self) -> int:
+        """Ctrl-C, until it has ended: one that comes just before a program begins to read a line is seen after it."""
+        while self.process.poll() is None:
+            self.press_ctrl_c()
+            end = time.monotonic() + 1
+            while self.process.poll() is None and time.monotonic() < end:
+                self._read(end)
+        return self.end()
+
     def until(self, pattern: str, timeout: float = 30) -> str:
         """Wait until this is shown; answers all of the text so far."""
         end = time.monotonic() + timeout

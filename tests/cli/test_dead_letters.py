@@ -120,8 +120,7 @@ def test_ctrl_c_at_the_question_changes_nothing(service: Service, env: dict[str,
     letters({})
     with Terminal(env, "dead-letters", "discard", "--provider", "opay") as terminal:
         terminal.until(r"\[y/N\]")
-        terminal.press_ctrl_c()
-        assert terminal.end() == 130
+        assert terminal.interrupt() == 130
     assert service.redis.xlen(DEAD_LETTERS) == 1
 
 
