@@ -1,5 +1,6 @@
 """The environment, typed and checked once, at the start of a process."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,20 @@ def _check_redis_url(url: str) -> None:
             raise ValueError("must end with the number of a database, such as /0; write / in a password as %2F")
 
 
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/(s|m)", re.ASCII)
+
+
+def _rate(value: object) -> object:
+    """Calls a second."""
+    if not isinstance(value, str):
+        return value
+    found = _RATE.fullmatch(value.strip())
+    if not found or not float(found[1]):
+        raise ValueError("must be a number and a unit, such as 100/s or 3000/m")
+    return float(found[1]) / (60 if found[2] == "m" else 1)
+
+
+Rate = Annotated[float | None, BeforeValidator(_rate)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 
 
@@ -101,6 +116,13 @@ class Settings(BaseSettings):
     interactive_deadline: Seconds = Field(default=30, description="seconds, such as 30")
     bulk_deadline: Seconds = Field(default=3600, description="seconds, such as 3600")
 
+    opay_rate_limit: Rate = Field(default=None, description="calls, as 100/s or 3000/m; empty for no limit")
+    afterpay_rate_limit: Rate = Field(default=None, description="calls, as 100/s or 3000/m; empty for no limit")
+    interactive_share: float = Field(default=0.2, ge=0, lt=1, allow_inf_nan=False, description="from 0 to below 1")
+    afterpay_not_found_grace: float = Field(
+        default=0, ge=0, le=86_400, allow_inf_nan=False, description="seconds, or 0"
+    )
+
     lease_seconds: float = Field(default=30, ge=1, le=3600, allow_inf_nan=False, description="seconds, such as 30")
     delivery_limit: int = Field(default=5, ge=1, le=100, description="a whole number from 1 to 100")
     max_message_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 29, description="bytes, 1024 or more")
@@ -140,6 +162,17 @@ class Settings(BaseSettings):
         if value < info.data.get("retry_base_delay", 0):
             raise ValueError("is below RETRY_BASE_DELAY")
         return value
+
+    @property
+    def rate_limits(self) -> dict[str, float]:
+        """Calls a second that each provider allows an account; one without a limit is left out."""
+        given = {"opay": self.opay_rate_limit, "afterpay": self.afterpay_rate_limit}
+        return {provider: rate for provider, rate in given.items() if rate is not None}
+
+    @property
+    def not_found_grace(self) -> dict[str, float]:
+        """Seconds for which a provider's not-found may be too early."""
+        return {"afterpay": self.afterpay_not_found_grace}
 
     @classmethod
     def from_variables(cls, given: dict[str, str]) -> tuple[Self | None, list[Fault]]:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -25,7 +26,9 @@ from tasks.broker.claims import Claims
 from tasks.broker.connection import Amqp
 from tasks.broker.intake import Intake
 from tasks.broker.pulse import Pulse
+from tasks.broker.throttle import Throttle
 from tasks.engine import Engine
+from tasks.guard import Guard
 from tasks.http import HttpClient, Limits
 from tasks.lookup import Desk, Lookups
 from tasks.lookups import Reader
@@ -34,11 +37,14 @@ from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
 from tasks.retry import RetryPolicy
 from tasks.stores import presence
+from tasks.stores.circuits import PAUSE, Circuits
+from tasks.stores.permits import RateLimits
 from tasks.stores.presence import Presence
 from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds, ResultStore
 from tasks.stores.retention import Retention
 from tasks.telemetry.logs import tame
+from tasks.threads import CallThreads
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +130,10 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
         use_env_proxies=settings.http_use_env_proxies,
     )
     policy = RetryPolicy(settings.retry_base_delay, settings.retry_max_delay, settings.retry_max_attempts)
+    # Longer than any exchange, an access token's included: then whoever made the trial is gone.
+    circuits = Circuits(redis, patience=2 * settings.http_total_timeout)
+    limits_of_all = RateLimits(redis, settings.rate_limits, settings.interactive_share)
+    pulse = Pulse()
     deadlines = {Lane.INTERACTIVE: settings.interactive_deadline, Lane.BULK: settings.bulk_deadline}
     desks = {
         name: Desk(
@@ -135,7 +145,11 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
                 cast("dict[str, Account]", configuration.accounts.get(name, {})),
                 http=http,
                 policy=policy,
-                concurrency=settings.provider_concurrency,
+                threads=CallThreads(
+                    settings.provider_concurrency, f"{name}-call", _kept_for_interactive(name, settings, pulse)
+                ),
+                guard=Guard(name, configuration.accounts.get(name, {}), circuits, limits_of_all),
+                not_found_grace=settings.not_found_grace.get(name, 0),
                 stopping=_stopping,
             ),
         )
@@ -149,14 +163,15 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
     retention = Retention(redis, results, dead_letters)
     # Those of a provider that is off too: a queue taken up at run time must not fall to the stock transport.
     ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
-    pulse = Pulse()
-    transport.install(transport.Broker(redis, claims, intake, pulse, ours))
+    throttle = Throttle(_shut(desks))
+    transport.install(transport.Broker(redis, claims, intake, pulse, throttle, ours, threads))
     there = Presence(redis, claims.worker, name, threads, lambda: (pulse.queues, len(claims), pulse.since))
     return _Worker(
         lookups=Lookups(
             desks,
             ResultStore(redis, results, dead_letters),
             claims,
+            throttle=throttle,
             delivery_limit=settings.delivery_limit,
             stopping=_stopping,
         ),
@@ -165,11 +180,24 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
         http=http,
         periodic=(
             Periodic("leases", claims.keep, claims.pause),
+            Periodic("circuits", circuits.refresh, PAUSE),
             Periodic("retention", retention.sweep_for_all, retention.pause),
             Periodic("presence", there.tell, presence.PAUSE),
         ),
         presence=there,
     )
+
+
+def _kept_for_interactive(provider: str, settings: Settings, pulse: Pulse) -> Callable[[], int]:
+    """How many call threads bulk lookups leave alone: a quarter, where this worker serves both lanes."""
+    lanes = {queues.queue_name(provider, lane) for lane in Lane}
+    return lambda: settings.provider_concurrency // 4 if lanes <= set(pulse.queues) else 0
+
+
+def _shut(desks: Mapping[str, Desk]) -> Callable[[str], float | None]:
+    """For the throttle: in how many seconds the provider of a bulk queue may be tried, while it cannot be asked."""
+    guards = {queues.queue_name(name, Lane.BULK): desk.engine.guard for name, desk in desks.items()}
+    return lambda queue: guards[queue].left() if queue in guards else None
 
 
 @celeryd_init.connect(weak=False)

@@ -6,26 +6,27 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
-from cardtoken.contract import Category, LookupRequest
+from cardtoken.contract import Category, Lane, LookupRequest
 from cardtoken.secret import Secret
 from tasks import faults
 from tasks.access_tokens import AccessTokenCache
+from tasks.guard import Go, Guard, Later, Soon, Turns
 from tasks.http import HttpClient
-from tasks.lookups import Lookup, Postponed, Settled, Untouched
-from tasks.outcomes import Failure, Outcome
+from tasks.lookups import Held, Lookup, Postponed, Settled, Untouched
+from tasks.outcomes import Failure, NotFound, Outcome
 from tasks.providers.provider import Account, Provider, Query
 from tasks.retry import Again, RetryPolicy
+from tasks.threads import CallThreads
 
 logger = logging.getLogger(__name__)
 
-Step = Settled | Postponed | Untouched
+Step = Settled | Postponed | Held | Untouched
 
 #: A result waits at most so many seconds for others to be published with it.
 LINGER = 0.05
@@ -44,7 +45,10 @@ class _Credentials:
 
 
 class Engine:
-    """Asks one provider, with at most ``concurrency`` calls at once from this process."""
+    """Asks one provider, with calls on ``threads``, where its ``guard`` lets them through.
+
+    ``not_found_grace`` is how many seconds after it was requested a lookup that is not found may be too early.
+    """
 
     def __init__(
         self,
@@ -53,14 +57,18 @@ class Engine:
         *,
         http: HttpClient,
         policy: RetryPolicy,
-        concurrency: int,
+        threads: CallThreads,
+        guard: Guard,
+        not_found_grace: float = 0.0,
         stopping: threading.Event | None = None,
         now: Callable[[], datetime] = _now,
     ) -> None:
         self._provider = provider
         self._http = http
         self._policy = policy
-        self._concurrency = concurrency
+        self._threads = threads
+        self._guard = guard
+        self._grace = timedelta(seconds=not_found_grace)
         self._stopping = stopping or threading.Event()
         self._now = now
         scheme = provider.access_tokens
@@ -68,74 +76,138 @@ class Engine:
             name: _Credentials(account, AccessTokenCache(scheme, account, http.send) if scheme else None)
             for name, account in accounts.items()
         }
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"{provider.name}-call")
 
-    def run(self, lookups: Iterable[Lookup]) -> Iterator[list[Step]]:
-        """Take every lookup one step: settled, or postponed to a later try. Steps come in batches, as they are made.
+    @property
+    def guard(self) -> Guard:
+        """What stands before this provider."""
+        return self._guard
 
-        At most ``concurrency`` lookups of a list are handed to the threads at once, so lists that run side by side
-        get their turns alternately, and a short one does not wait for the whole of a long one. When ``stopping`` is
-        set, calls under way are finished and no other is begun.
+    def run(self, lookups: Iterable[Lookup], lane: Lane = Lane.BULK) -> Iterator[list[Step]]:
+        """Take every lookup one step: settled, postponed to a later try, or held. Steps come in batches.
+
+        No more lookups of a list are handed to the threads at once than there are threads, so lists that run side by
+        side get their turns alternately, and a short one does not wait for the whole of a long one. When ``stopping``
+        is set, calls under way are finished and no other is begun.
         """
         waiting = deque(lookups)
         done: SimpleQueue[Step] = SimpleQueue()
+        turns = self._guard.turns(lane)
         running = 0
         while waiting or running:
             batch: list[Step] = []
             until = math.inf
             # What has ended makes room at once, also while its batch waits for company.
             while waiting or running:
-                if waiting and self._stopping.is_set():
-                    batch += [Untouched(lookup) for lookup in waiting]
-                    waiting.clear()
-                    until = monotonic()
-                    continue
-                while waiting and running < self._concurrency:
-                    self._threads.submit(self._step_into, done, waiting.popleft())
-                    running += 1
-                try:
-                    batch.append(done.get(timeout=None if until == math.inf else max(0.0, until - monotonic())))
-                except Empty:
+                begun, ended, pause = self._begin(waiting, running, turns, lane, done)
+                running += begun
+                batch += ended
+                if ended:
+                    until = min(until, monotonic() + LINGER)
+                if not running and not waiting:
                     break
-                running -= 1
-                until = min(until, monotonic() + LINGER)
-            yield batch
+                step = _got(done, min(until, monotonic() + pause))
+                if step is not None:
+                    batch.append(step)
+                    turns.ended(step.lookup)
+                    running -= 1
+                    until = min(until, monotonic() + LINGER)
+                elif monotonic() >= until:
+                    break
+            if batch:
+                yield batch
+
+    def _begin(
+        self, waiting: deque[Lookup], running: int, turns: Turns, lane: Lane, done: SimpleQueue[Step]
+    ) -> tuple[int, list[Step], float]:
+        """Hand to the threads what may be asked now.
+
+        Answers how many those are, what is over without, and the seconds after which more may be asked.
+        """
+        ended: list[Step] = []
+        begun = 0
+        while waiting and running + begun < self._threads.size:
+            if self._stopping.is_set():
+                ended += [Untouched(lookup) for lookup in waiting]
+                waiting.clear()
+                break
+            turn = self._turn(turns, waiting, running + begun)
+            if isinstance(turn, Soon):
+                return begun, ended, turn.seconds
+            lookup = waiting.popleft()
+            if isinstance(turn, Go):
+                self._threads.submit(lane, self._step_into, done, lookup, turn.trial)
+                begun += 1
+            else:
+                ended.append(self._not_asked(lookup, lane, turn))
+        return begun, ended, math.inf
+
+    def _turn(self, turns: Turns, waiting: deque[Lookup], running: int) -> Go | Later | Soon:
+        lookup = waiting[0]
+        # What ends without a call needs nobody's leave.
+        if lookup.request is None or lookup.account not in self._credentials or lookup.deadline <= self._now():
+            return Go()
+        account = lookup.account
+        turn = turns.next(lookup, running, lambda: sum(each.account == account for each in waiting))
+        if isinstance(turn, Go) and turn.trial:
+            # Whoever fails at it has lost an attempt: the one that has most of them left.
+            first = min((each for each in waiting if each.account == account), key=lambda each: each.attempts)
+            waiting.remove(first)
+            waiting.appendleft(first)
+            turns.trying(first)
+        return turn
+
+    def _not_asked(self, lookup: Lookup, lane: Lane, turn: Later) -> Step:
+        if lane is Lane.INTERACTIVE and turn.sick:
+            words = "the provider is down, and is not asked until it is well again"
+            return self._settled(lookup, Failure(Category.UNAVAILABLE, words))
+        return Held(lookup, turn.seconds, turn.sick)
 
     def close(self) -> None:
         """End the threads once their running calls are over."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
 
-    def _step_into(self, done: SimpleQueue[Step], lookup: Lookup) -> None:
+    def _step_into(self, done: SimpleQueue[Step], lookup: Lookup, trial: bool) -> None:
         try:
-            step = self._step(lookup)
+            step = self._step(lookup, trial=trial)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this lookup's failure and nobody else's
             # The type alone: an exception's text may quote what it was given.
             logger.error("lookup %s ended in %s", lookup.lookup_id, type(error).__name__)  # noqa: TRY400 - see above
             step = Settled(lookup, Failure(Category.INTERNAL, "an unexpected error in this service"), self._now())
         done.put(step)
 
-    def _step(self, lookup: Lookup) -> Step:
-        if lookup.request is None:
-            return self._settled(lookup, Failure(Category.INVALID_REQUEST, lookup.fault or "the request is not valid"))
-        credentials = self._credentials.get(lookup.account)
-        if credentials is None:
-            return self._settled(lookup, Failure(Category.INVALID_REQUEST, "account: there is no such account"))
+    def _step(self, lookup: Lookup, *, trial: bool) -> Step:
         now = self._now()
-        if lookup.deadline <= now:
-            again = " again" if lookup.attempts else ""
-            return self._settled(
-                lookup, Failure(Category.EXPIRED, f"the deadline passed before the provider was asked{again}")
-            )
+        credentials = self._credentials.get(lookup.account)
+        if lookup.request is None or credentials is None or lookup.deadline <= now:
+            return self._settled(lookup, _why_not(lookup, credentials))
         # An answer after the deadline is worth nothing, so no call outlasts it.
         until = monotonic() + (lookup.deadline - now).total_seconds()
         lookup, outcome = self._ask(lookup, lookup.request, credentials, until)
         if outcome is None:
             return Untouched(lookup)
+        left = self._tell_guard(lookup, outcome, until, trial=trial)
+        why: Failure | NotFound
         if isinstance(outcome, Failure):
-            decision = self._policy.decide(outcome, lookup.attempts, self._now(), lookup.deadline)
-            if isinstance(decision, Again):
-                return Postponed(lookup.waiting_until(decision.not_before), outcome)
-        return self._settled(lookup, outcome)
+            why = failure = outcome
+        elif isinstance(outcome, NotFound) and self._now() < lookup.requested_at + self._grace:
+            # What was made moments ago may not be known everywhere yet.
+            why, failure = outcome, Failure(Category.UNAVAILABLE, "not found yet")
+        else:
+            return self._settled(lookup, outcome)
+        decision = self._policy.decide(failure, lookup.attempts, self._now(), lookup.deadline)
+        if not isinstance(decision, Again):
+            return self._settled(lookup, outcome)
+        not_before = decision.not_before
+        if left is not None:
+            # It has had its turn: at the next trial it is another's.
+            not_before = max(not_before, self._now() + timedelta(seconds=2 * left + 1))
+        return Postponed(lookup.waiting_until(not_before), why)
+
+    def _tell_guard(self, lookup: Lookup, outcome: Outcome, until: float, *, trial: bool) -> float | None:
+        cut_short = monotonic() >= until and isinstance(outcome, Failure) and outcome.category is Category.TIMEOUT
+        if cut_short and not trial:
+            return None  # its own deadline left it too little time; that says nothing of the provider
+        return self._guard.ended(lookup.account, outcome, trial=trial)
 
     def _ask(
         self, lookup: Lookup, request: LookupRequest, credentials: _Credentials, deadline: float
@@ -176,3 +248,21 @@ class Engine:
 
     def _settled(self, lookup: Lookup, outcome: Outcome) -> Settled:
         return Settled(lookup, outcome, self._now())
+
+
+def _got(done: SimpleQueue[Step], end: float) -> Step | None:
+    """The next step, if there is one until the clock shows ``end``."""
+    try:
+        return done.get(timeout=None if end == math.inf else max(0.0, end - monotonic()))
+    except Empty:
+        return None
+
+
+def _why_not(lookup: Lookup, credentials: _Credentials | None) -> Failure:
+    """Why a lookup ends without a call."""
+    if lookup.request is None:
+        return Failure(Category.INVALID_REQUEST, lookup.fault or "the request is not valid")
+    if credentials is None:
+        return Failure(Category.INVALID_REQUEST, "account: there is no such account")
+    again = " again" if lookup.attempts else ""
+    return Failure(Category.EXPIRED, f"the deadline passed before the provider was asked{again}")

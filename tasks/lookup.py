@@ -1,11 +1,12 @@
 """The Celery tasks, one for each provider: lookups in, results out, the rest back to the queue."""
 
 import logging
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -19,9 +20,10 @@ from cardtoken.contract import Category, Lane
 from tasks import faults
 from tasks.broker.claims import Claims
 from tasks.broker.intake import CLAIM, DEATHS, EXPIRES, REDELIVERED, REPLAYED, SEEN
+from tasks.broker.throttle import Throttle
 from tasks.broker.transport import DEFERRAL
 from tasks.engine import Engine
-from tasks.lookups import Lookup, Postponed, Reader, Settled, Untouched
+from tasks.lookups import Held, Lookup, Postponed, Reader, Settled, Untouched
 from tasks.outcomes import Failure, Found, NotFound
 from tasks.retry import next_wave
 from tasks.state import RetryState
@@ -69,11 +71,26 @@ class Message:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a message has come: what ended and how, what a failure postpones, what could not be begun."""
+    """How far a message has come: what ended and how, what a failure postpones, what could not be begun, or is held."""
 
     ended: Counter[str] = field(default_factory=Counter)
     postponed: list[Postponed] = field(default_factory=list)
     waiting: list[Lookup] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was done, because everything is held."""
+        return bool(self.held) and not (self.ended or self.postponed or self.waiting)
+
+    def remaining(self, now: datetime) -> list[Lookup]:
+        """All that is not over, in the order of the list."""
+        # Not all at the same moment, where a circuit that holds them may be tried.
+        held = [
+            step.lookup.waiting_until(now + timedelta(seconds=step.seconds + random.uniform(0, min(1, step.seconds))))  # noqa: S311
+            for step in self.held
+        ]
+        return sorted([*(step.lookup for step in self.postponed), *self.waiting, *held], key=lambda each: each.index)
 
 
 class Lookups:
@@ -88,9 +105,11 @@ class Lookups:
         results: ResultStore,
         claims: Claims,
         *,
+        throttle: Throttle,
         delivery_limit: int,
         stopping: threading.Event,
     ) -> None:
+        self._throttle = throttle
         self._desks = desks
         self._results = results
         self._claims = claims
@@ -134,8 +153,7 @@ class Lookups:
             raise
         except Exception as error:  # noqa: BLE001 - an error of ours must not leave lookups without a result
             logger.error("task %s ended in %s", message.task_id, type(error).__name__)  # noqa: TRY400 - it may quote
-            progress.postponed.clear()
-            progress.waiting.clear()
+            progress = Progress(ended=progress.ended)
             failure = Failure(Category.INTERNAL, "an unexpected error in this service")
             self._fail(desk, message, left, failure, progress)
         return progress
@@ -158,9 +176,10 @@ class Lookups:
     def _run_group(
         self, desk: Desk, message: Message, due: list[Lookup], left: dict[int, Lookup], progress: Progress
     ) -> None:
-        for batch in desk.engine.run(due):
+        for batch in desk.engine.run(due, message.lane):
             settled = [step for step in batch if isinstance(step, Settled)]
             progress.postponed += [step for step in batch if isinstance(step, Postponed)]
+            progress.held += [step for step in batch if isinstance(step, Held)]
             progress.waiting += [step.lookup for step in batch if isinstance(step, Untouched)]
             self._publish(desk.provider, message, settled)
             progress.ended.update(_ending(step) for step in settled)
@@ -174,6 +193,21 @@ class Lookups:
         self._publish(desk.provider, message, [Settled(lookup, failure, now) for lookup in lookups.values()])
         progress.ended[str(failure)] += len(lookups)
         lookups.clear()
+
+    def hand_back(self, provider: str, message: Message, held: Sequence[Held]) -> bool:
+        """Put a message that is held as a whole back as it is, where its whole queue has to wait; else it goes its way.
+
+        Its lookups wait in Redis then, as they came. Where there are accounts that can be asked, it must not stand
+        before them.
+        """
+        if not self._desks[provider].engine.guard.holds_all:
+            return False
+        if not all(step.sick for step in held):
+            queue = f"lookup.{provider}.{message.lane}"
+            wait = min(step.seconds for step in held)
+            self._throttle.deny(queue, wait, self._claims.in_hand()[queue])
+        self._claims.hand_back(message.claim_id)
+        return True
 
     def insist(self, ask: Callable[[], T]) -> T:
         """Ask Redis until it answers. A worker that is told to end meanwhile gives its message back instead."""
@@ -239,11 +273,12 @@ def _taken(
         # It went back to its queue before its turn came, and is somebody else's by now.
         raise Ignore
     progress = shared.take(provider, message, requests, retry)
-    remaining = [*(step.lookup for step in progress.postponed), *progress.waiting]
+    if progress.untouched and shared.hand_back(provider, message, progress.held):
+        raise Ignore
+    now = datetime.now(UTC)
+    remaining = progress.remaining(now)
     if not remaining:
         return _counted(progress.ended) or "nothing left to do"
-    remaining.sort(key=lambda each: each.index)
-    now = datetime.now(UTC)
     at = next_wave(now, ((each.not_before or now, each.deadline) for each in remaining))
     # Never nothing: with a time to come back at, the message goes before what waits in the queue.
     countdown = max(0.001, (at - now).total_seconds())
@@ -298,7 +333,8 @@ def _ending(settled: Settled) -> str:
 
 
 def _reason(provider: str, progress: Progress, countdown: float) -> str:
-    failures = Counter(f"{step.failure} at attempt {step.lookup.attempts}" for step in progress.postponed)
+    failures = Counter(f"{step.why} at attempt {step.lookup.attempts}" for step in progress.postponed)
+    failures.update("held by an open circuit" if step.sick else "held by the rate limit" for step in progress.held)
     parts = [f"{provider}: {_counted(failures)}"] if failures else [provider]
     if progress.waiting:
         parts.append(f"{len(progress.waiting)} not yet begun")

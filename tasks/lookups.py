@@ -16,7 +16,7 @@ from cardtoken.contract import (
     LookupRequest,
     parse_time,
 )
-from tasks.outcomes import Failure, Outcome
+from tasks.outcomes import Failure, NotFound, Outcome
 from tasks.state import LookupState, RetryState
 
 _FIELD_NAME = re.compile(r"[A-Za-z_]{1,40}")
@@ -87,11 +87,20 @@ class Untouched:
 
 
 @dataclass(frozen=True, slots=True)
-class Postponed:
-    """A lookup that will be tried again, and the failure that it is for."""
+class Held:
+    """A lookup whose account is not asked for now: its circuit is open (``sick``), or its rate is used up."""
 
     lookup: Lookup
-    failure: Failure
+    seconds: float
+    sick: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A lookup that will be tried again, and what it is for: a failure, or a not-found that may be too early."""
+
+    lookup: Lookup
+    why: Failure | NotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,9 @@ class Found:
 class NotFound:
     """The provider has no such token."""
 
+    def __str__(self) -> str:
+        return "not_found"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

@@ -5,15 +5,20 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Self
+from uuid import uuid4
 
 from cardtoken.contract import Lane
 from cardtoken.secret import CardToken, Secret
 from tasks.engine import Engine, Step
+from tasks.guard import Guard
 from tasks.http import HttpClient, Limits
 from tasks.lookups import Lookup, Reader, Settled
 from tasks.providers import PROVIDERS, afterpay, opay
 from tasks.providers.provider import Account, Provider, Query
 from tasks.retry import RetryPolicy
+from tasks.stores.circuits import Circuits
+from tasks.stores.permits import RateLimits
+from tasks.threads import CallThreads
 from tasks.wire import HttpRequest
 from tests.harness import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY, Simulator
 
@@ -104,7 +109,8 @@ def settle(engine: Engine, lookup: Lookup) -> Settled:
 class Engines:
     """Engines against one simulator, closed together."""
 
-    def __init__(self, simulator: Simulator, http: HttpClient) -> None:
+    def __init__(self, simulator: Simulator, http: HttpClient, redis: Any) -> None:
+        self._redis = redis
         self._accounts: dict[str, Account] = {"opay": opay_account(simulator), "afterpay": afterpay_account(simulator)}
         self._http = http
         self._engines: list[Engine] = []
@@ -123,7 +129,9 @@ class Engines:
             {"default": self._accounts[chosen.name]},
             http=self._http,
             policy=RetryPolicy(0.01, 0.1, max_attempts),
-            concurrency=concurrency,
+            threads=CallThreads(concurrency, "call"),
+            # A name of its own: what one test's provider suffers must not open the circuit of another's.
+            guard=Guard(uuid4().hex, ["default"], Circuits(self._redis, 30), RateLimits(self._redis, {}, 0.2)),
         )
         self._engines.append(engine)
         return engine

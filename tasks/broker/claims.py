@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,14 @@ logger = logging.getLogger(__name__)
 PRIORITY_LISTS: Final = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 #: Claims in one call of a script: it holds up Redis for a few milliseconds at most.
 _CHUNK = 200
+
+
+@dataclass(slots=True)
+class _Held:
+    """A claim in hand: of which queue, and whether work on it has begun."""
+
+    queue: str
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,7 @@ class Claims:
         self._longest = longest
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        #: Claim id → whether work on it has begun.
-        self._held: dict[str, bool] = {}
+        self._held: dict[str, _Held] = {}
         self._void: set[str] = set()
         self._ended: deque[str] = deque()
         self._returned: deque[str] = deque()
@@ -85,6 +92,11 @@ class Claims:
         """How many are held."""
         return len(self._held)
 
+    def in_hand(self) -> Counter[str]:
+        """How many are held of each queue."""
+        with self._lock:
+            return Counter(held.queue for held in self._held.values())
+
     def take(self, queues: Sequence[str], count: int) -> tuple[list[Claim], float | None]:
         """Claim up to ``count`` entries; answers them, and the seconds until a delayed one is due, if there is one."""
         redis_keys = [keys.LEASES]
@@ -99,7 +111,7 @@ class Claims:
             due, *rest = self._scripts["claim"](keys=redis_keys, args=[*args, *queues])
             claims = [_claim(fields) for fields in zip(*[iter(rest)] * 7, strict=True)]
             with self._lock:
-                self._held.update((claim.id, False) for claim in claims)
+                self._held.update((claim.id, _Held(claim.queue)) for claim in claims)
         return claims, None if int(due) < 0 else int(due) / 1000
 
     def begin(self, claim_id: str) -> bool:
@@ -109,8 +121,9 @@ class Claims:
         was begun by its other delivery.
         """
         with self._lock:
-            if self._held.get(claim_id) is False:
-                self._held[claim_id] = True
+            held = self._held.get(claim_id)
+            if held is not None and not held.begun:
+                held.begun = True
                 return True
             self._void.add(claim_id)
             return False
@@ -133,10 +146,16 @@ class Claims:
             self._returned.append(claim_id)
         self.wake()
 
+    def hand_back(self, claim_id: str) -> None:
+        """The same for one that was begun, and nothing done: what Celery says of it afterwards means nothing."""
+        with self._lock:
+            self._void.add(claim_id)
+        self.give_back(claim_id)
+
     def give_back_unbegun(self) -> None:
         """Give back what waits for its turn here: after a lost connection nobody may remember that it does."""
         with self._lock:
-            unbegun = [claim_id for claim_id, begun in self._held.items() if not begun]
+            unbegun = [claim_id for claim_id, held in self._held.items() if not held.begun]
             for claim_id in unbegun:
                 del self._held[claim_id]
             self._returned.extend(unbegun)

@@ -16,6 +16,7 @@ from redis import Redis, RedisError, ResponseError
 from tasks import faults
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.pulse import Pulse
+from tasks.broker.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,19 @@ class _Wait:
 class Pump:
     """Takes claims for one consumer, as many as it has room for."""
 
-    def __init__(self, redis: Redis, claims: Claims, pulse: Pulse, hub: Any, room: Callable[[], int | None]) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        claims: Claims,
+        pulse: Pulse,
+        throttle: Throttle,
+        *,
+        hub: Any,
+        room: Callable[[], int | None],
+        slots: int,
+    ) -> None:
+        self._throttle = throttle
+        self._slots = slots
         self._redis = redis
         self._claims = claims
         self._pulse = pulse
@@ -156,24 +169,50 @@ class Pump:
         room = self._room()
         if room == 0:
             return
-        count = min(room or _BATCH, _BATCH)
         # Whose turn it is changes: a queue that is never empty must not starve the others.
         queues = list(self._consumers)
         self._consumers[queues[0]] = self._consumers.pop(queues[0])
-        claims, due = self._claims.take(queues, count)
-        self._pause = _FIRST_PAUSE
-        self._look = len(claims) == count
-        self._hand_on(claims)
+        self._look = False
+        due: float | None = None
+        open_: list[str] = []
+        for group, count in self._shares(queues, min(room or _BATCH, _BATCH)):
+            claims, soon = self._claims.take(group, count)
+            self._pause = _FIRST_PAUSE
+            due = min((each for each in (due, soon) if each is not None), default=None)
+            if len(claims) == count:
+                self._look = True
+            else:
+                open_ += group
+            self._hand_on(claims)
         if self._look:
             # There may be more, and room for it; the loop comes round at once.
             self._wake()
             return
-        for queue in self._consumers:
+        for queue in open_:
             self._wait_for(queue)
         if due is not None and due < _LOOK:
             if self._due is not None:
                 self._due.cancel()
             self._due = self._hub.call_later(due, self._wake_up)
+
+    def _shares(self, queues: list[str], room: int) -> list[tuple[list[str], int]]:
+        """Which queues to take from together, and how many messages at most.
+
+        Some room is left for those queues that have little in hand, so that messages of one provider that hang, or a
+        backlog of the one lane, do not take the threads of all. Throttled queues have shares of their own. What is not
+        taken now waits in Redis, and is looked at again when something ends, or in a second.
+        """
+        in_hand = self._claims.in_hand()
+        kept = max(1, self._slots // (4 * len(queues))) if self._slots >= 2 * len(queues) else 0
+        lacking = {queue: max(0, kept - in_hand[queue]) for queue in queues}
+        limits = {queue: self._throttle.room(queue) for queue in queues}
+        room -= sum(lacking.values())
+        free = [queue for queue in queues if limits[queue] is None]
+        shares = [(free, room)] if room > 0 else [([queue], lacking[queue]) for queue in free]
+        for queue, limit in limits.items():
+            if limit is not None:
+                shares.append(([queue], min(limit - in_hand[queue], max(room, lacking[queue]))))
+        return [(group, count) for group, count in shares if group and count > 0]
 
     def _hand_on(self, claims: list[Claim]) -> None:
         for number, claim in enumerate(claims):

@@ -20,6 +20,7 @@ from tasks.broker.claims import Claim, Claims
 from tasks.broker.intake import Intake
 from tasks.broker.pulse import Pulse
 from tasks.broker.pump import Pump
+from tasks.broker.throttle import Throttle
 
 #: Header of a message that is sent back to wait: the id of its new claim, the same each time that sending is tried.
 DEFERRAL: Final = "lookup_deferral"
@@ -33,7 +34,10 @@ class Broker:
     claims: Claims
     intake: Intake
     pulse: Pulse
+    throttle: Throttle
     queues: frozenset[str]
+    #: Messages that the worker runs at once.
+    slots: int
 
 
 _broker: Broker | None = None
@@ -102,7 +106,15 @@ class _Claiming(stock.Channel):
             poller._register_LISTEN(self)  # noqa: SLF001 - what kombu calls at that tick
         if queue in broker.queues:
             if self._pump is None:
-                self._pump = Pump(broker.redis, broker.claims, broker.pulse, self.connection.hub, self.qos.room)
+                self._pump = Pump(
+                    broker.redis,
+                    broker.claims,
+                    broker.pulse,
+                    broker.throttle,
+                    hub=self.connection.hub,
+                    room=self.qos.room,
+                    slots=broker.slots,
+                )
             self._pump.consume(queue, self._deliver_to(queue))
         return answer
 

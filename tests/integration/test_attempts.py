@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import pytest
+import redis
 
 from cardtoken.contract import Category
+from sandbox.redis_server import RedisServer
 from tasks.http import HttpClient
 from tasks.lookups import Lookup, Postponed, Settled, Untouched
 from tasks.outcomes import Failure, Found, NotFound
@@ -36,8 +38,8 @@ def providers(own_simulator: Simulator) -> Simulator:
 
 
 @pytest.fixture
-def make(providers: Simulator, http: HttpClient) -> Iterator[Engines]:
-    with Engines(providers, http) as engines:
+def make(providers: Simulator, http: HttpClient, redis_server: RedisServer) -> Iterator[Engines]:
+    with redis.Redis.from_url(redis_server.url) as client, Engines(providers, http, client) as engines:
         yield engines
 
 
@@ -93,7 +95,7 @@ def test_what_passes_is_found_at_the_attempt_that_it_took(providers: Simulator, 
     (lookup,) = lookups(name, "unavailable-2")
     (step,) = run(make(name), [lookup])
     assert isinstance(step, Postponed)
-    assert (step.lookup.attempts, str(step.failure).split()[0]) == (1, "unavailable")
+    assert (step.lookup.attempts, str(step.why).split()[0]) == (1, "unavailable")
     assert step.lookup.not_before is not None
     settled = settle(make(name), step.lookup)
     assert isinstance(settled.outcome, Found)
@@ -165,8 +167,11 @@ def test_the_repeat_with_a_new_access_token_counts_as_an_attempt(
     assert isinstance(settle(engine, lookups("afterpay", "visa")[0]).outcome, Found)
 
 
-def test_an_attempt_takes_no_longer_than_its_total_the_access_token_included(providers: Simulator) -> None:
-    with http_client(total=1) as http, Engines(providers, http) as engines:
+def test_an_attempt_takes_no_longer_than_its_total_the_access_token_included(
+    providers: Simulator, redis_server: RedisServer
+) -> None:
+    client = redis.Redis.from_url(redis_server.url)
+    with http_client(total=1) as http, client, Engines(providers, http, client) as engines:
         providers.behave(latency=0.7)  # of the access token, and of the call
         began = monotonic()
         (step,) = run(engines("afterpay", max_attempts=1), lookups("afterpay", "visa"))

@@ -10,8 +10,10 @@ from time import monotonic
 from typing import Any
 
 import pytest
+import redis
 
 from cardtoken.contract import Category
+from sandbox.redis_server import RedisServer
 from tasks.http import HttpClient
 from tasks.lookups import Settled
 from tasks.outcomes import Failure, Found, Outcome
@@ -41,8 +43,8 @@ def providers(own_simulator: Simulator) -> Simulator:
 
 
 @pytest.fixture
-def make(providers: Simulator, http: HttpClient) -> Iterator[Engines]:
-    with Engines(providers, http) as engines:
+def make(providers: Simulator, http: HttpClient, redis_server: RedisServer) -> Iterator[Engines]:
+    with redis.Redis.from_url(redis_server.url) as client, Engines(providers, http, client) as engines:
         yield engines
 
 

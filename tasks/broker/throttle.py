@@ -1,0 +1,66 @@
+"""How many messages of each queue a worker may have in hand, where that is fewer than it has room for."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+
+#: Seconds in which the number doubles while nobody says that it is too large.
+_STEP: Final = 0.5
+#: More than any worker has room for: there is no limit any more.
+_ENOUGH: Final = 2048
+
+
+@dataclass(slots=True)
+class _Limit:
+    messages: int
+    since: float
+    #: Before this, none is taken.
+    until: float
+
+
+class Throttle:
+    """Limits by queue; every method may be called from any thread.
+
+    ``shut`` answers, of a queue whose provider cannot be asked at all, after how many seconds that may be tried (0 or
+    less: now); None for any other queue. Such a queue stays untouched in Redis; when it is time, one message is taken
+    to try. Once it goes again, or where ``deny`` has said that it goes too fast, one or half as many messages as before
+    are taken at first, then twice as many every half second, until there is no limit any more.
+    """
+
+    def __init__(self, shut: Callable[[str], float | None] = lambda _: None) -> None:
+        self.shut = shut
+        self._lock = threading.Lock()
+        self._limits: dict[str, _Limit] = {}
+
+    def room(self, queue: str) -> int | None:
+        """How many messages of the queue may be in hand; None for any number."""
+        left, now = self.shut(queue), monotonic()
+        with self._lock:
+            if left is not None:
+                self._limits[queue] = _Limit(1, now, 0)
+                return 0 if left > 0 else 1
+            limit = self._limits.get(queue)
+            if limit is None:
+                return None
+            if now < limit.until:
+                return 0
+            steps = int((now - limit.since) / _STEP)
+            if steps:
+                limit.messages <<= min(steps, 12)
+                limit.since = now
+            if limit.messages >= _ENOUGH:
+                del self._limits[queue]
+                return None
+            return limit.messages
+
+    def deny(self, queue: str, seconds: float, in_hand: int) -> None:
+        """There is too much of this queue in hand: take none for so many seconds, and then half as many."""
+        now = monotonic()
+        with self._lock:
+            limit = self._limits.get(queue)
+            if limit is not None and now < limit.until:
+                return  # one of those that came together has said it
+            until = now + min(seconds, 1.0)
+            self._limits[queue] = _Limit(max(1, in_hand // 2), until, until)

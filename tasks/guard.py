@@ -1,0 +1,139 @@
+"""What stands before a provider: its accounts' circuits and rate limits. Asked before each call, told after it."""
+
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
+from typing import Final
+
+from cardtoken.contract import Category, Lane
+from tasks.lookups import Lookup
+from tasks.outcomes import Failure, Outcome
+from tasks.stores.circuits import Circuits
+from tasks.stores.permits import RateLimits
+
+#: How a sick provider answers, if it does. What it says of a card, a key or a rate says nothing of its health.
+SICK: Final = frozenset({Category.TIMEOUT, Category.UNAVAILABLE})
+#: Seconds in which the calls that a list makes at once double, once a circuit is closed again.
+_RAMP: Final = 0.5
+#: Seconds that a list waits where others have all permits, before it goes back; and at least, before it asks again.
+_PATIENCE: Final = 1.0
+_LEAST: Final = 0.02
+#: How many such steps there are: beyond them all is as before.
+_STEPS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Ask now. ``trial``: on how this ends depends whether the circuit is closed."""
+
+    trial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not this time: try again in so many seconds. ``sick``: the circuit is open, else it is the rate limit."""
+
+    seconds: float
+    sick: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Soon:
+    """In so many seconds; ``inf``: when a call of the same list has ended."""
+
+    seconds: float
+
+
+class Guard:
+    """The guard of one provider, whose accounts are named."""
+
+    def __init__(self, provider: str, accounts: Collection[str], circuits: Circuits, limits: RateLimits) -> None:
+        self._provider = provider
+        self._accounts = tuple(accounts)
+        self._circuits = circuits
+        self._limits = limits
+
+    def ended(self, account: str, outcome: Outcome, *, trial: bool) -> float | None:
+        """A call ended so. Answers the seconds for which nobody should ask again, where it was a trial that failed."""
+        healthy = not (isinstance(outcome, Failure) and outcome.category in SICK)
+        if trial:
+            return self._circuits.tried(self._provider, account, healthy=healthy).left
+        self._circuits.count(self._provider, account, healthy=healthy)
+        return None
+
+    def left(self) -> float | None:
+        """Seconds until an account may be tried, where the circuits of all are open; None: some can be asked."""
+        found = [self._circuits.left(self._provider, account) for account in self._accounts]
+        return min((left for left in found if left is not None), default=None) if None not in found else None
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether what holds one lookup up holds up all of this provider."""
+        return len(self._accounts) == 1 or self.left() is not None
+
+    def turns(self, lane: Lane) -> "Turns":
+        """The turns of one list."""
+        return Turns(self._provider, lane, self._circuits, self._limits)
+
+
+class Turns:
+    """Says of one list's lookups whose turn it is to be asked. For one thread."""
+
+    def __init__(self, provider: str, lane: Lane, circuits: Circuits, limits: RateLimits) -> None:
+        self._provider = provider
+        self._lane = lane
+        self._circuits = circuits
+        self._limits = limits if limits.limits(provider) else None
+        #: Account → moments at which its lookups may be asked.
+        self._permits: dict[str, deque[float]] = {}
+        #: Account → since when it has been given none.
+        self._without: dict[str, float] = {}
+        self._trials: dict[str, int] = {}
+
+    def next(self, lookup: Lookup, running: int, waiting: Callable[[], int]) -> Go | Soon | Later:
+        """Whether it is this lookup's turn. ``waiting`` counts the lookups of its account that are not yet running."""
+        account = lookup.account
+        if account in self._trials:
+            return Soon(inf)
+        circuit = self._circuits.look(self._provider, account)
+        if circuit.trial:
+            return Go(trial=True)
+        if circuit.left is not None:
+            return Later(circuit.left, sick=True)
+        if self._lane is Lane.BULK and running >= self._width(account):
+            return Soon(inf)
+        return Go() if self._limits is None else self._permitted(self._limits, account, waiting)
+
+    def trying(self, lookup: Lookup) -> None:
+        """This lookup makes the trial; the others of its account wait for it."""
+        self._trials[lookup.account] = lookup.index
+
+    def ended(self, lookup: Lookup) -> None:
+        """A lookup that was asked is back."""
+        if self._trials.get(lookup.account) == lookup.index:
+            del self._trials[lookup.account]
+
+    def _permitted(self, limits: RateLimits, account: str, waiting: Callable[[], int]) -> Go | Soon | Later:
+        permits = self._permits.setdefault(account, deque())
+        if not permits:
+            found = limits.ask(self._provider, account, self._lane, waiting())
+            now = monotonic()
+            if not found.moments:
+                wait = max(found.wait, _LEAST)
+                patient = now + wait - self._without.setdefault(account, now) < _PATIENCE
+                return Soon(wait) if patient else Later(wait, sick=False)
+            self._without.pop(account, None)
+            permits.extend(now + moment for moment in found.moments)
+        left = permits[0] - monotonic()
+        if left > 0:
+            return Soon(left)
+        permits.popleft()
+        return Go()
+
+    def _width(self, account: str) -> float:
+        """How many calls a list may make at once: few after a circuit was closed, and soon any number."""
+        closed_for = self._circuits.closed_for(self._provider, account)
+        steps = inf if closed_for is None else closed_for / _RAMP
+        return inf if steps > _STEPS else 2.0**steps

@@ -1,0 +1,79 @@
+-- One account's circuit: counts how its calls ended, opens it, and lets one call through to see whether to close it.
+--
+-- KEYS[1]  the account's counts
+-- KEYS[2]  circuits that are open: name → when one may try again, in milliseconds
+-- KEYS[3]  circuits that somebody holds open: name → until when
+-- ARGV[1]  name of the circuit, ARGV[2] of its whole provider's
+-- ARGV[3]  calls that ended well, ARGV[4] badly, since this was said last
+-- ARGV[5]  'ask' for leave to try an open one, 'well' or 'badly' for how such a try ended, or ''
+-- ARGV[6]  window in milliseconds, ARGV[7] calls in it before anything is concluded, ARGV[8] share of bad ones that opens
+-- ARGV[9]  milliseconds that it is open: at first, ARGV[10] and at most
+-- ARGV[11] milliseconds after which a try that nobody has told about counts as none
+-- Answers 'closed', 'try', or 'open', and the milliseconds for which it stays so.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local name, window = ARGV[1], tonumber(ARGV[6])
+
+for _, held in ipairs({ARGV[1], ARGV[2]}) do
+  local left = tonumber(redis.call('ZSCORE', KEYS[3], held) or 0) - now
+  if left > 0 then
+    return {'open', left}
+  end
+end
+
+local function number(field)
+  return tonumber(redis.call('HGET', KEYS[1], field) or 0)
+end
+
+local function open(times)
+  local pause = math.min(tonumber(ARGV[9]) * 2 ^ times, tonumber(ARGV[10]))
+  redis.call('ZADD', KEYS[2], string.format('%.0f', now + pause), name)
+  redis.call('HSET', KEYS[1], 'times', times, 'opened', string.format('%.0f', now), 'trying', 0)
+  redis.call('HDEL', KEYS[1], 'window', 'good', 'bad', 'good_before', 'bad_before')
+  redis.call('PERSIST', KEYS[1])
+  return {'open', pause}
+end
+
+local again = redis.call('ZSCORE', KEYS[2], name)
+if again then
+  local left = tonumber(again) - now
+  if ARGV[5] == 'well' then
+    redis.call('ZREM', KEYS[2], name)
+    redis.call('HSET', KEYS[1], 'closed', string.format('%.0f', now))
+    redis.call('EXPIRE', KEYS[1], 86400)
+    return {'closed', 0}
+  elseif ARGV[5] == 'badly' then
+    return open(number('times') + 1)
+  elseif ARGV[5] == 'ask' and left <= 0 and number('trying') <= now then
+    redis.call('HSET', KEYS[1], 'trying', string.format('%.0f', now + tonumber(ARGV[11])))
+    return {'try', 0}
+  end
+  return {'open', math.max(left, 0)}
+end
+
+local good, bad = tonumber(ARGV[3]), tonumber(ARGV[4])
+if good + bad == 0 then
+  return {'closed', 0}
+end
+-- The window slides: of the one before, as much counts as is not older than a whole window.
+local current, counted = math.floor(now / window), number('window')
+local good_before, bad_before = number('good_before'), number('bad_before')
+if counted == current then
+  good, bad = good + number('good'), bad + number('bad')
+elseif counted == current - 1 then
+  good_before, bad_before = number('good'), number('bad')
+else
+  good_before, bad_before = 0, 0
+end
+local part = 1 - (now % window) / window
+local bad_now = bad + bad_before * part
+local all = good + good_before * part + bad_now
+if tonumber(ARGV[4]) > 0 and all >= tonumber(ARGV[7]) and bad_now >= all * tonumber(ARGV[8]) then
+  -- Open again soon after it was closed: the provider is not well yet, and is left alone for longer.
+  return open(now - number('closed') < 3 * window and number('times') + 1 or 0)
+end
+redis.call('HSET', KEYS[1], 'window', string.format('%.0f', current), 'good', good, 'bad', bad,
+  'good_before', good_before, 'bad_before', bad_before)
+redis.call('EXPIRE', KEYS[1], 86400)
+return {'closed', 0}

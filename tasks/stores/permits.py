@@ -1,0 +1,48 @@
+"""Rate limits, kept by the fleet together: permits to call an account of a provider, each for its moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+from redis import Redis, RedisError
+
+from cardtoken.contract import Lane
+
+#: How many seconds ahead permits are given: whoever has one waits for its moment, and holds a thread meanwhile.
+_AHEAD: Final = {Lane.BULK: 0.5, Lane.INTERACTIVE: 1.0}
+#: Permits asked for at once; more would be of no use within so short a time, or a long script.
+_AT_ONCE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Permits:
+    """Seconds from now until the moment of each permit given; where none was, ``wait`` before asking again."""
+
+    moments: tuple[float, ...]
+    wait: float = 0.0
+
+
+class RateLimits:
+    """What each provider allows in calls a second and account, with a share of it kept for the interactive lane."""
+
+    def __init__(self, redis: Redis, rates: Mapping[str, float], interactive_share: float) -> None:
+        self._rates = rates
+        self._share = interactive_share
+        self._script = redis.register_script(files(__package__).joinpath("permits.lua").read_text())
+
+    def limits(self, provider: str) -> bool:
+        """Whether this provider has a limit."""
+        return provider in self._rates
+
+    def ask(self, provider: str, account: str, lane: Lane, wanted: int) -> Permits:
+        """Up to ``wanted`` permits. Where Redis cannot answer, calls go on without."""
+        rate = self._rates[provider]
+        kept = rate * self._share
+        wanted = min(wanted, _AT_ONCE)
+        args: list[Any] = [lane, wanted, rate - kept, kept, int(_AHEAD[lane] * 1e6)]
+        try:
+            wait, *moments = self._script(keys=[f"lookup:rate:{provider}:{account}"], args=args)
+        except (RedisError, OSError):
+            return Permits((0.0,) * wanted)
+        return Permits(tuple(moment / 1e6 for moment in moments), int(wait) / 1e6)

@@ -1,0 +1,72 @@
+"""Threads for calls to one provider: interactive calls go first, and some threads are kept for them."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from cardtoken.contract import Lane
+
+_Call = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+class CallThreads:
+    """At most ``size`` threads, started as they are needed.
+
+    ``reserved`` is asked each time: so many are never used for bulk calls. A call must not raise.
+    """
+
+    def __init__(self, size: int, name: str, reserved: Callable[[], int] = lambda: 0) -> None:
+        self.size = size
+        self._name = name
+        self._reserved = reserved
+        self._changed = threading.Condition()
+        self._waiting: dict[Lane, deque[_Call]] = {lane: deque() for lane in Lane}
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._bulk = 0
+        self._closed = False
+
+    def submit(self, lane: Lane, call: Callable[..., None], *args: Any) -> None:
+        """Call it in a thread, as soon as there is one."""
+        with self._changed:
+            self._waiting[lane].append((call, args))
+            self._changed.notify()
+            # One that was woken counts as idle until it runs, so what waits is counted too.
+            if sum(map(len, self._waiting.values())) > self._idle and len(self._threads) < self.size:
+                name = f"{self._name}-{len(self._threads)}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def close(self) -> None:
+        """End the threads once their running calls are over; what waits is not called any more."""
+        with self._changed:
+            self._closed = True
+            for waiting in self._waiting.values():
+                waiting.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while (lane := self._next()) is None:
+                    if self._closed:
+                        return
+                    self._idle += 1
+                    self._changed.wait()
+                    self._idle -= 1
+                call, args = self._waiting[lane].popleft()
+                self._bulk += lane is Lane.BULK
+            call(*args)
+            if lane is Lane.BULK:
+                with self._changed:
+                    self._bulk -= 1
+
+    def _next(self) -> Lane | None:
+        if self._waiting[Lane.INTERACTIVE]:
+            return Lane.INTERACTIVE
+        room = self._bulk < max(1, self.size - self._reserved())
+        return Lane.BULK if self._waiting[Lane.BULK] and room else None
