@@ -51,14 +51,20 @@ class CircuitState:
 
 def circuits(redis: Redis) -> list[CircuitState]:
     """Every circuit that was used in the last day or is not closed."""
-    now: float = _now(redis)
-    tripped, forced = _scores(redis, OPEN), _scores(redis, FORCED)
     keys: Any = list(redis.scan_iter(f"{_COUNTS}*", count=1000))
-    names = {key.decode().removeprefix(_COUNTS) for key in keys}
-    held = {name for name, until in forced.items() if until > now}
+    return _states(redis, {key.decode().removeprefix(_COUNTS) for key in keys})
+
+
+def not_closed(redis: Redis) -> list[CircuitState]:
+    """Those that are open, or held open; scans nothing."""
+    return [each for each in _states(redis, set()) if each.state != "closed"]
+
+
+def _states(redis: Redis, names: set[str]) -> list[CircuitState]:
+    now, tripped, forced = _now(redis), _scores(redis, OPEN), _scores(redis, FORCED)
+    held = {name: until for name, until in forced.items() if until > now}
     return [
-        _state(redis, name, now, tripped.get(name), forced[name] if name in held else None)
-        for name in sorted(names | set(tripped) | held)
+        _state(redis, name, now, tripped.get(name), held.get(name)) for name in sorted(names | set(tripped) | set(held))
     ]
 
 

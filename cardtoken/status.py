@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from redis import Redis, ResponseError
 
+from cardtoken.circuits import CircuitState, not_closed
 from cardtoken.contract import DEAD_LETTERS, QUARANTINE, RESULT_STREAM_PREFIX, Lane
 from cardtoken.presence import Worker, workers
 
@@ -78,11 +79,14 @@ class Status:
     dead_letters: int
     quarantine: int
     result_queues: tuple[ResultQueue, ...]
+    #: Those that are not closed.
+    circuits: tuple[CircuitState, ...]
 
     @property
     def attention(self) -> list[str]:
         """What somebody should look at, as sentences that name what to do."""
-        return [*_of_server(self.server), *_of_workers(self.workers), *_of_queues(self.queues)]
+        told = [*_of_server(self.server), *_of_workers(self.workers), *_of_queues(self.queues)]
+        return told + [_of_circuit(each) for each in self.circuits]
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -117,6 +121,13 @@ def _of_queues(queues: Sequence[Queue]) -> list[str]:
     ]
 
 
+def _of_circuit(circuit: CircuitState) -> str:
+    who = f"{circuit.provider}, {'all accounts' if circuit.account == '*' else f'account {circuit.account}'}"
+    if circuit.state == "held":
+        return f"{who}: not asked, because somebody said so ({circuit.reason}); `cardtoken circuit close` ends it."
+    return f"{who}: not asked, because it is sick; tried again by itself, see `cardtoken circuit list`."
+
+
 def look(redis: Redis) -> Status:
     """Look once; a few dozen commands, none of which scans. Raises ``redis.RedisError``."""
     there = workers(redis)
@@ -138,6 +149,7 @@ def look(redis: Redis) -> Status:
         dead_letters=dead,
         quarantine=odd,
         result_queues=tuple(_result_queues(redis)),
+        circuits=tuple(not_closed(redis)),
     )
 
 

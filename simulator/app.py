@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import cycle
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ from simulator.afterpay import Afterpay
 from simulator.answers import json_answer
 from simulator.control import PREFIX, Behaviour, Control
 from simulator.opay import OPay
-from simulator.provider import DOWN, HANG, Call, Endpoint, Provider
+from simulator.provider import DOWN, FLAKY, HANG, Call, Endpoint, Provider
 from simulator.scenarios import REDIRECT_PATH, Catalogue
 from simulator.stats import Stats, Tally
 
@@ -64,6 +65,7 @@ class Simulator:
 
     def _lookup(self, provider: Provider) -> Handler:
         stats, name, catalogue = self.stats, provider.name, Catalogue(provider)
+        flaky = cycle((True, False))
 
         async def lookup(request: web.BaseRequest) -> web.StreamResponse:
             stats.began(name)
@@ -76,7 +78,7 @@ class Simulator:
                 if mode == HANG:
                     return await wire.hang()
                 await self._wait()
-                if mode == DOWN:
+                if mode == DOWN or (mode == FLAKY and next(flaky)):
                     return provider.down()
                 if request.method != provider.method:
                     refusal: web.Response | None = provider.http_error(405, {"Allow": provider.method})

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from simulator.answers import json_answer
-from simulator.provider import DOWN, HANG, NORMAL, Provider
+from simulator.provider import DOWN, FLAKY, HANG, NORMAL, Provider
 from simulator.stats import Stats, Tally
 
 PREFIX = "/_simulator/"
@@ -24,7 +24,7 @@ class Behaviour:
         self._first_latency = latency
         self._modes: dict[str, tuple[str, ...]] = {}
         for provider in providers:
-            self._modes[provider.name] = (NORMAL, DOWN, HANG)
+            self._modes[provider.name] = (NORMAL, DOWN, HANG, FLAKY)
             self._modes.update({endpoint.switch: endpoint.modes for endpoint in provider.endpoints()})
         self.reset()
 

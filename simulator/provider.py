@@ -17,7 +17,7 @@ Document = dict[str, object]
 Answer = web.StreamResponse | Awaitable[web.StreamResponse]
 Play = Callable[["Call"], Answer]
 
-NORMAL, DOWN, HANG = "normal", "down", "hang"
+NORMAL, DOWN, HANG, FLAKY = "normal", "down", "hang", "flaky"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sandbox.group import signals_as_ctrl_c
-from soak import answers, disturbances, fuzz, interruptions, kills, timings
+from soak import answers, disturbances, fuzz, interruptions, kills, outages, timings
 from soak.record import Plan, Record
 from soak.stock import UnavailableError
 
-RUNS = {**kills.RUNS, **disturbances.RUNS, **fuzz.RUNS, **answers.RUNS, **interruptions.RUNS, **timings.RUNS}
+RUNS = {
+    **kills.RUNS,
+    **disturbances.RUNS,
+    **fuzz.RUNS,
+    **answers.RUNS,
+    **interruptions.RUNS,
+    **outages.RUNS,
+    **timings.RUNS,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -135,7 +135,7 @@ class Engine:
                 return begun, ended, turn.seconds
             lookup = waiting.popleft()
             if isinstance(turn, Go):
-                self._threads.submit(lane, self._step_into, done, lookup, turn.trial)
+                self._threads.submit(lane, self._step_into, done, lookup, lane, turn.trial)
                 begun += 1
             else:
                 ended.append(self._not_asked(lookup, lane, turn))
@@ -166,16 +166,21 @@ class Engine:
         """End the threads once their running calls are over."""
         self._threads.close()
 
-    def _step_into(self, done: SimpleQueue[Step], lookup: Lookup, trial: bool) -> None:
+    def _step_into(self, done: SimpleQueue[Step], lookup: Lookup, lane: Lane, trial: bool) -> None:
         try:
-            step = self._step(lookup, trial=trial)
+            # It may have opened while this waited for a thread.
+            left = None if trial else self._guard.open_for(lookup.account)
+            if left is None:
+                step = self._step(lookup, lane, trial=trial)
+            else:
+                step = self._not_asked(lookup, lane, Later(left, sick=True))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this lookup's failure and nobody else's
             # The type alone: an exception's text may quote what it was given.
             logger.error("lookup %s ended in %s", lookup.lookup_id, type(error).__name__)  # noqa: TRY400 - see above
             step = Settled(lookup, Failure(Category.INTERNAL, "an unexpected error in this service"), self._now())
         done.put(step)
 
-    def _step(self, lookup: Lookup, *, trial: bool) -> Step:
+    def _step(self, lookup: Lookup, lane: Lane, *, trial: bool) -> Step:
         now = self._now()
         credentials = self._credentials.get(lookup.account)
         if lookup.request is None or credentials is None or lookup.deadline <= now:
@@ -195,12 +200,14 @@ class Engine:
         else:
             return self._settled(lookup, outcome)
         decision = self._policy.decide(failure, lookup.attempts, self._now(), lookup.deadline)
-        if not isinstance(decision, Again):
+        # Where somebody waits, and the circuit is open, waiting longer helps nobody.
+        if not isinstance(decision, Again) or (left is not None and lane is Lane.INTERACTIVE):
             return self._settled(lookup, outcome)
         not_before = decision.not_before
         if left is not None:
-            # It has had its turn: at the next trial it is another's.
-            not_before = max(not_before, self._now() + timedelta(seconds=2 * left + 1))
+            # After a trial it has had its turn: the next one is another's.
+            wait = 2 * left + 1 if trial else left
+            not_before = max(not_before, self._now() + timedelta(seconds=wait))
         return Postponed(lookup.waiting_until(not_before), why)
 
     def _tell_guard(self, lookup: Lookup, outcome: Outcome, until: float, *, trial: bool) -> float | None:

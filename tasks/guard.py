@@ -5,13 +5,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from cardtoken.contract import Category, Lane
 from tasks.lookups import Lookup
 from tasks.outcomes import Failure, Outcome
-from tasks.stores.circuits import Circuits
-from tasks.stores.permits import RateLimits
 
 #: How a sick provider answers, if it does. What it says of a card, a key or a rate says nothing of its health.
 SICK: Final = frozenset({Category.TIMEOUT, Category.UNAVAILABLE})
@@ -22,6 +20,39 @@ _PATIENCE: Final = 1.0
 _LEAST: Final = 0.02
 #: How many such steps there are: beyond them all is as before.
 _STEPS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """One look at a circuit: ``left`` seconds that it stays open, None where it is closed; ``trial``: try it, once."""
+
+    left: float | None = None
+    trial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Permits:
+    """Seconds from now until the moment of each permit given; where none was, ``wait`` before asking again."""
+
+    moments: tuple[float, ...]
+    wait: float = 0.0
+
+
+class Circuits(Protocol):
+    """The circuits of the fleet; ``tasks.stores.circuits`` has them."""
+
+    def look(self, provider: str, account: str) -> Circuit: ...
+    def left(self, provider: str, account: str) -> float | None: ...
+    def closed_for(self, provider: str, account: str) -> float | None: ...
+    def count(self, provider: str, account: str, *, healthy: bool) -> None: ...
+    def tried(self, provider: str, account: str, *, healthy: bool) -> Circuit: ...
+
+
+class RateLimits(Protocol):
+    """The rate limits of the fleet; ``tasks.stores.permits`` has them."""
+
+    def limits(self, provider: str) -> bool: ...
+    def ask(self, provider: str, account: str, lane: Lane, wanted: int) -> Permits: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +87,17 @@ class Guard:
         self._limits = limits
 
     def ended(self, account: str, outcome: Outcome, *, trial: bool) -> float | None:
-        """A call ended so. Answers the seconds for which nobody should ask again, where it was a trial that failed."""
+        """A call ended so. Answers for how many seconds nobody is to ask now; None where somebody may."""
         healthy = not (isinstance(outcome, Failure) and outcome.category in SICK)
         if trial:
             return self._circuits.tried(self._provider, account, healthy=healthy).left
         self._circuits.count(self._provider, account, healthy=healthy)
-        return None
+        return self._circuits.left(self._provider, account)
+
+    def open_for(self, account: str) -> float | None:
+        """Seconds that the account's circuit stays open, as far as this worker knows; None where it is closed."""
+        left = self._circuits.left(self._provider, account)
+        return None if left is None else max(0.0, left)
 
     def left(self) -> float | None:
         """Seconds until an account may be tried, where the circuits of all are open; None: some can be asked."""

@@ -17,6 +17,7 @@ _COMMANDS = {
     "results": "results",
     "dead-letters": "dead_letters",
     "quarantine": "quarantine",
+    "circuit": "circuit",
     "status": "status",
     "health": "status",
     "completion": "completion",

@@ -15,6 +15,7 @@ from typing import Any, Final
 from redis import Redis, RedisError
 
 from cardtoken.circuits import FORCED, OPEN, circuit_key, circuit_name, whole
+from tasks.guard import Circuit
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +32,6 @@ PAUSE: Final = 0.5
 TRYING: Final = 0.25
 #: Bad calls that are told at once, and not at the next look.
 _AT_ONCE: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Circuit:
-    """One look at a circuit: ``left`` seconds that it stays open, None where it is closed; ``trial``: try it, once."""
-
-    left: float | None = None
-    trial: bool = False
 
 
 CLOSED: Final = Circuit()

@@ -1,26 +1,18 @@
 """Rate limits, kept by the fleet together: permits to call an account of a provider, each for its moment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
 from redis import Redis, RedisError
 
 from cardtoken.contract import Lane
+from tasks.guard import Permits
 
 #: How many seconds ahead permits are given: whoever has one waits for its moment, and holds a thread meanwhile.
 _AHEAD: Final = {Lane.BULK: 0.5, Lane.INTERACTIVE: 1.0}
 #: Permits asked for at once; more would be of no use within so short a time, or a long script.
 _AT_ONCE: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Permits:
-    """Seconds from now until the moment of each permit given; where none was, ``wait`` before asking again."""
-
-    moments: tuple[float, ...]
-    wait: float = 0.0
 
 
 class RateLimits:

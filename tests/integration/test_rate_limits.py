@@ -1,0 +1,74 @@
+"""Permits against a real Redis: the fleet keeps to a rate, and interactive lookups get theirs."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+from cardtoken.contract import Lane
+from sandbox.redis_server import RedisServer
+from tasks.stores.permits import RateLimits
+
+RATE = 100.0
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Iterator[Any]:
+    with redis_py.Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def limits(redis: Any) -> RateLimits:
+    return RateLimits(redis, {"opay": RATE}, 0.2)
+
+
+@pytest.fixture
+def account() -> str:
+    """One that no other test has."""
+    return uuid.uuid4().hex
+
+
+def test_a_list_is_given_a_part_of_what_it_asks_for_each_for_its_moment(limits: RateLimits, account: str) -> None:
+    given = limits.ask("opay", account, Lane.BULK, 500)
+    assert len(given.moments) == pytest.approx(0.5 * RATE * 0.8, abs=2)
+    gaps = [late - early for early, late in zip(given.moments, given.moments[1:], strict=False)]
+    assert gaps == pytest.approx([1 / (RATE * 0.8)] * len(gaps), abs=1e-4)
+    assert limits.ask("opay", account, Lane.BULK, 1).moments == ()
+
+
+def test_the_share_of_interactive_lookups_is_theirs(limits: RateLimits, account: str) -> None:
+    limits.ask("opay", account, Lane.BULK, 500)
+    given = limits.ask("opay", account, Lane.INTERACTIVE, 5)
+    assert given.moments[0] == 0
+    assert max(given.moments) <= 5 / (RATE * 0.2)
+
+
+def test_interactive_lookups_have_all_where_there_is_no_bulk(limits: RateLimits, account: str) -> None:
+    given = limits.ask("opay", account, Lane.INTERACTIVE, 90)
+    assert len(given.moments) == 90
+    assert max(given.moments) == pytest.approx(90 / RATE, abs=0.1)
+
+
+def test_who_gets_none_is_told_when_to_ask_again(limits: RateLimits, account: str) -> None:
+    while (given := limits.ask("opay", account, Lane.INTERACTIVE, 200)).moments:
+        pass
+    assert 0 <= given.wait <= 1
+
+
+def test_accounts_have_limits_of_their_own(limits: RateLimits, account: str) -> None:
+    limits.ask("opay", account, Lane.BULK, 500)
+    assert limits.ask("opay", f"{account}-2", Lane.BULK, 1).moments == (0.0,)
+
+
+def test_only_what_has_a_limit_is_limited(limits: RateLimits) -> None:
+    assert limits.limits("opay")
+    assert not limits.limits("afterpay")
+
+
+def test_where_redis_cannot_answer_calls_go_on(account: str) -> None:
+    with RedisServer() as server:
+        client = redis_py.Redis.from_url(server.url)
+    assert RateLimits(client, {"opay": RATE}, 0.2).ask("opay", account, Lane.BULK, 3).moments == (0, 0, 0)

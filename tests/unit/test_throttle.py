@@ -1,0 +1,48 @@
+"""How many messages of a queue a worker takes: none, one, then more."""
+
+import time
+
+import pytest
+
+from tasks.broker import throttle
+from tasks.broker.throttle import Throttle
+
+QUEUE = "lookup.opay.bulk"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "_STEP", 0.02)
+
+
+def test_there_is_no_limit_where_nobody_says_so() -> None:
+    assert Throttle().room(QUEUE) is None
+
+
+def test_nothing_is_taken_while_nobody_can_be_asked_then_one_then_more() -> None:
+    left: float | None = 5.0
+    limits = Throttle(lambda _: left)
+    assert limits.room(QUEUE) == 0
+    left = 0.0
+    assert limits.room(QUEUE) == 1
+    left = None
+    seen = [limits.room(QUEUE)]
+    end = time.monotonic() + 5
+    while seen[-1] is not None and time.monotonic() < end:
+        time.sleep(0.005)
+        seen.append(limits.room(QUEUE))
+    numbers = [each for each in seen if each is not None]
+    assert numbers[0] == 1
+    assert numbers == sorted(numbers)
+    assert all(number & (number - 1) == 0 for number in numbers)
+    assert seen[-1] is None
+
+
+def test_what_goes_too_fast_is_halved_once() -> None:
+    limits = Throttle()
+    for _ in range(10):
+        limits.deny(QUEUE, 0.05, 32)
+    assert limits.room(QUEUE) == 0
+    time.sleep(0.06)
+    assert limits.room(QUEUE) in {16, 32}
+    assert limits.room("lookup.opay.interactive") is None
