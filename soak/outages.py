@@ -27,7 +27,7 @@ def outage(plan: Plan) -> Record:
         bulk = stack(service, "-Q", "lookup.opay.bulk")
         stack(service, "-Q", "lookup.opay.interactive")
         # A worker that is at work: with all of its threads, which take most of its memory.
-        warm = plan.of(5_000, 2_000)
+        warm = 8_000
         _sent(service, ["visa"] * warm)
         until(lambda: True if _done(service) >= warm else None, 60)
         before = _memory(bulk)
@@ -121,10 +121,7 @@ def rate_limit(plan: Plan) -> Record:
             plan.progress(seconds - (end - time.monotonic()), seconds, "limited to 50 a second")
             time.sleep(0.5)
         waits = shoppers.end()
-        stats = service.simulator.stats(
-            *(f"OPAY_TOKEN_{name}" for name in [*names[: int(45 * seconds)], *shoppers.names])
-        )
-        times = sorted(at for each in stats["by_reference"].values() for at in each["at"])
+        times = sorted(_times(service, [*names, *shoppers.names]))
     most = max(sum(at <= other < at + 1 for other in times[i : i + 100]) for i, at in enumerate(times))
     mean = len(times) / (times[-1] - times[0])
     slowest = max(wait for _, wait in waits) - _LATENCY
@@ -258,8 +255,8 @@ def _results(service: Service, queue: str) -> list[dict[str, Any]]:
 
 def _times(service: Service, names: list[str]) -> Iterator[float]:
     """When each was asked for."""
-    for start in range(0, len(names), 100):
-        stats = service.simulator.stats(*(f"OPAY_TOKEN_{name}" for name in names[start : start + 100]))
+    for start in range(0, len(names), 50):  # a URL is only so long
+        stats = service.simulator.stats(*(f"OPAY_TOKEN_{name}" for name in names[start : start + 50]))
         for calls in stats["by_reference"].values():
             yield from calls["at"]
 

@@ -6,7 +6,8 @@
 -- ARGV[1]  name of the circuit, ARGV[2] of its whole provider's
 -- ARGV[3]  calls that ended well, ARGV[4] badly, since this was said last
 -- ARGV[5]  'ask' for leave to try an open one, 'well' or 'badly' for how such a try ended, or ''
--- ARGV[6]  window in milliseconds, ARGV[7] calls in it before anything is concluded, ARGV[8] share of bad ones that opens
+-- ARGV[6]  window in milliseconds, ARGV[7] calls in it before anything is concluded, ARGV[8] share of bad ones that opens;
+--          as many bad calls in a row open it too, whatever there was before them in the window
 -- ARGV[9]  milliseconds that it is open: at first, ARGV[10] and at most
 -- ARGV[11] milliseconds after which a try that nobody has told about counts as none
 -- Answers 'closed', 'try', or 'open', and the milliseconds for which it stays so.
@@ -30,7 +31,7 @@ local function open(times)
   local pause = math.min(tonumber(ARGV[9]) * 2 ^ times, tonumber(ARGV[10]))
   redis.call('ZADD', KEYS[2], string.format('%.0f', now + pause), name)
   redis.call('HSET', KEYS[1], 'times', times, 'opened', string.format('%.0f', now), 'trying', 0)
-  redis.call('HDEL', KEYS[1], 'window', 'good', 'bad', 'good_before', 'bad_before')
+  redis.call('HDEL', KEYS[1], 'row', 'window', 'good', 'bad', 'good_before', 'bad_before')
   redis.call('PERSIST', KEYS[1])
   return {'open', pause}
 end
@@ -66,14 +67,17 @@ elseif counted == current - 1 then
 else
   good_before, bad_before = 0, 0
 end
+local on = tonumber(ARGV[3]) == 0 and counted >= current - 1
+local row = tonumber(ARGV[4]) + (on and number('row') or 0)
 local part = 1 - (now % window) / window
 local bad_now = bad + bad_before * part
 local all = good + good_before * part + bad_now
-if tonumber(ARGV[4]) > 0 and all >= tonumber(ARGV[7]) and bad_now >= all * tonumber(ARGV[8]) then
+local most = all >= tonumber(ARGV[7]) and bad_now >= all * tonumber(ARGV[8])
+if tonumber(ARGV[4]) > 0 and (most or row >= tonumber(ARGV[7])) then
   -- Open again soon after it was closed: the provider is not well yet, and is left alone for longer.
   return open(now - number('closed') < 3 * window and number('times') + 1 or 0)
 end
 redis.call('HSET', KEYS[1], 'window', string.format('%.0f', current), 'good', good, 'bad', bad,
-  'good_before', good_before, 'bad_before', bad_before)
+  'good_before', good_before, 'bad_before', bad_before, 'row', row)
 redis.call('EXPIRE', KEYS[1], 86400)
 return {'closed', 0}

@@ -66,7 +66,7 @@ def wait_for_trial(circuits: Circuits, provider: str) -> float:
         (0, VOLUME - 1, False),
         (VOLUME // 2, VOLUME // 2, True),
         (VOLUME, VOLUME - 1, False),
-        (5 * VOLUME, 2 * VOLUME, False),
+        (5 * VOLUME, VOLUME - 1, False),
         (VOLUME, 0, False),
     ],
 )
@@ -75,6 +75,22 @@ def test_it_opens_where_most_of_enough_calls_fail(
 ) -> None:
     calls(one, provider, good, bad)
     assert (one.look(provider, "a").left is not None) is opens
+
+
+def test_calls_that_fail_now_and_then_open_nothing(one: Circuits, provider: str) -> None:
+    for _ in range(3 * VOLUME):
+        calls(one, provider, 2, 1)
+    assert one.look(provider, "a").left is None
+
+
+def test_a_row_of_bad_calls_opens_it_whatever_there_was_before(one: Circuits, provider: str) -> None:
+    calls(one, provider, 1000, 0)
+    calls(one, provider, 0, VOLUME - 1)
+    calls(one, provider, 1, 0)
+    calls(one, provider, 0, VOLUME - 1)
+    assert one.look(provider, "a").left is None
+    calls(one, provider, 0, 1)
+    assert one.look(provider, "a").left is not None
 
 
 def test_the_calls_of_all_workers_count(one: Circuits, other: Circuits, provider: str) -> None:
