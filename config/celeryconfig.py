@@ -9,9 +9,11 @@ timezone = "UTC"
 
 # Waiting for providers is what a worker does all day: threads wait cheaply, and share connections and access tokens.
 worker_pool = "threads"
-# Messages that run at once. Most of a message's time is its provider's.
+# Messages that run at once, -c. Most of a message's time is its provider's. Calls have threads of their own, as many as
+# PROVIDER_CONCURRENCY says for each provider, so a list of 100 is no slower for being one message.
 worker_concurrency = 64
-# One message in hand for each thread: enough to never idle, and no more is lost sight of in a worker's memory.
+# One message in hand for each thread, and none that waits in memory: a backlog of any length stays in Redis. So at most
+# worker_concurrency * MAX_MESSAGE_BYTES of messages are in memory, and a hundredth of that as a rule.
 worker_prefetch_multiplier = 1
 
 # A message is acknowledged when its results are out, however its task ends up ending.

@@ -25,7 +25,17 @@ def made(name: str, scale: float) -> Record:
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"), [("kills", 0.02), ("redis-restarts", 0.1), ("stops", 0.04), ("fuzz", 0.03), ("answers", 0.03)]
+    ("name", "scale"),
+    [
+        ("kills", 0.02),
+        ("redis-restarts", 0.1),
+        ("stops", 0.04),
+        ("fuzz", 0.03),
+        ("answers", 0.03),
+        ("outage", 0.05),
+        ("rate-limit", 0.1),
+        ("half-well", 0.05),
+    ],
 )
 def test_a_short_run_meets_its_goal(name: str, scale: float) -> None:
     record = made(name, scale)
