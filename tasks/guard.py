@@ -101,8 +101,13 @@ class Guard:
 
     def left(self) -> float | None:
         """Seconds until an account may be tried, where the circuits of all are open; None: some can be asked."""
-        found = [self._circuits.left(self._provider, account) for account in self._accounts]
-        return min((left for left in found if left is not None), default=None) if None not in found else None
+        soonest = inf
+        for account in self._accounts:
+            left = self._circuits.left(self._provider, account)
+            if left is None:
+                return None
+            soonest = min(soonest, left)
+        return soonest if self._accounts else None
 
     @property
     def holds_all(self) -> bool:

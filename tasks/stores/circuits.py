@@ -64,8 +64,6 @@ class Circuits:
 
     def look(self, provider: str, account: str) -> Circuit:
         """Whether the account may be asked; one that has been open long enough may be tried, by one worker."""
-        if not self._open:
-            return CLOSED
         left = self.left(provider, account)
         if left is None:
             return CLOSED
@@ -73,6 +71,8 @@ class Circuits:
 
     def left(self, provider: str, account: str) -> float | None:
         """Seconds until it may be tried, as far as this worker knows: 0 or less from then on; None: it is closed."""
+        if not self._open:
+            return None
         found = [self._open[name] for name in (circuit_name(provider, account), whole(provider)) if name in self._open]
         return max(found) - monotonic() if found else None
 

@@ -71,7 +71,7 @@ def test_closing_a_provider_closes_all_of_its_accounts(env: dict[str, str], clie
         (["open", "opay", "--reason", "x"], "--for"),
         (["open", "opay", "--for", "soon", "--reason", "x"], "90s, 15m, 2h or 7d"),
         (["open", "visa", "--for", "2h", "--reason", "x"], "'visa'"),
-        (["close"], "PROVIDER"),
+        (["close"], "{opay|afterpay}"),
     ],
 )
 def test_wrong_usage_names_the_way_out(env: dict[str, str], args: list[str], says: str) -> None:
