@@ -42,9 +42,10 @@ def _ours(concurrency: int) -> list[str]:
 
 def _push(each: int) -> Callable[[Stage, int], None]:
     def pushed(stage: Stage, count: int) -> None:
-        from cardtoken.message import message_of, prepared
-        from cardtoken.contract import Lane
         from datetime import UTC, datetime
+
+        from cardtoken.contract import Lane
+        from cardtoken.message import message_of, prepared
 
         now = datetime.now(UTC)
         pipeline = stage.redis.pipeline(transaction=False)
@@ -104,4 +105,3 @@ CONTENDERS: Final = (
         _peer("dramatiq", _P), 4_000, 128, "acknowledgement", (), _P,
     ),
 )  # fmt: skip
-

@@ -8,18 +8,18 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from time import monotonic
 from urllib.parse import urlsplit
 
-import requests
 import urllib3.exceptions
 from requests.utils import get_environ_proxies
 
 from cardtoken.contract import Category
-from tasks.deadline import BoundedAdapter, deadline
+from tasks.deadline import BoundedAdapter, Limits, deadline
 from tasks.outcomes import Failure
 from tasks.wire import HttpRequest, HttpResponse
+
+__all__ = ["HttpClient", "Limits"]
 
 #: What went wrong → what it is to a lookup. The first row that any error in the chain of causes fits counts.
 _FAILURES: tuple[tuple[tuple[type[BaseException], ...], Category, str], ...] = (
@@ -41,16 +41,6 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], Category, str], ...] = (
     ((ValueError,), Category.INTERNAL, "the request to {host} could not be made"),
     ((OSError, urllib3.exceptions.HTTPError), Category.UNAVAILABLE, "no exchange with {host}"),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Seconds for one connect, one read and one attempt in all; bytes of the largest answer."""
-
-    connect: float
-    read: float
-    total: float
-    max_body: int
 
 
 class HttpClient:
@@ -81,38 +71,16 @@ class HttpClient:
         self._adapter.close()
 
     def _exchange(self, request: HttpRequest) -> HttpResponse | Failure:
-        prepared = requests.PreparedRequest()
-        prepared.prepare(
-            method=request.method,
-            url=request.url,
-            headers={"User-Agent": "cardtoken", **request.headers, "Accept-Encoding": "identity"},
-            data=request.body,
-        )
-        response = self._adapter.send(
-            prepared,
-            stream=True,
-            timeout=(self.limits.connect, self.limits.read),
-            proxies=get_environ_proxies(request.url) if self._use_env_proxies else None,
-        )
+        headers = {"User-Agent": "cardtoken", **request.headers, "Accept-Encoding": "identity"}
+        proxies = get_environ_proxies(request.url) if self._use_env_proxies else None
+        status, found, body = self._adapter.exchange(request, self.limits, headers, proxies)
         limit = self.limits.max_body
-        try:
-            encoding = response.headers.get("Content-Encoding", "identity")
-            body = bytearray()
-            # Read on until there is nothing: only then does urllib3 tell an answer that ended too early.
-            while len(body) <= limit and (chunk := response.raw.read(limit + 1 - len(body), decode_content=False)):
-                body += chunk
-            if len(body) > limit:
-                return Failure(
-                    Category.PROTOCOL, f"the answer is larger than {limit} bytes", http_status=response.status_code
-                )
-            if encoding.lower() != "identity":
-                words = "the answer is compressed, which was not asked for"
-                return Failure(Category.PROTOCOL, words, http_status=response.status_code)
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return HttpResponse(response.status_code, headers, bytes(body))
-        finally:
-            # After a body read to its end the connection is back in the pool already; any other is closed here.
-            response.close()
+        if len(body) > limit:
+            return Failure(Category.PROTOCOL, f"the answer is larger than {limit} bytes", http_status=status)
+        if found.get("content-encoding", "identity").lower() != "identity":
+            words = "the answer is compressed, which was not asked for"
+            return Failure(Category.PROTOCOL, words, http_status=status)
+        return HttpResponse(status, found, body)
 
 
 def _failure(error: BaseException, request: HttpRequest) -> Failure:
