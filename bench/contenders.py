@@ -79,7 +79,7 @@ def _taskiq(concurrency: int) -> list[str]:
 
 
 _P = _PEERS / "python"
-_OURS = (("PROVIDER_CONCURRENCY", "128"), ("LOG_FORMAT", "console"))
+_OURS = (("PROVIDER_CONCURRENCY", "256"), ("LOG_FORMAT", "console"))
 _MORE = "each result once, nothing lost in a crash, validated, retried"
 
 CONTENDERS: Final = (

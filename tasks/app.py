@@ -43,6 +43,8 @@ from tasks.stores.presence import Presence
 from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds, ResultStore
 from tasks.stores.retention import Retention
+from tasks.telemetry import events
+from tasks.telemetry.events import BatchedEvents
 from tasks.telemetry.logs import tame
 from tasks.threads import CallThreads
 
@@ -93,7 +95,7 @@ class _Worker:
 
 
 configuration = _configured()
-app = Celery("cardtoken", set_as_current=True, amqp=Amqp)
+app = Celery("cardtoken", set_as_current=True, amqp=Amqp, events=BatchedEvents)
 app.config_from_object(celeryconfig)
 app.conf.update(_celery_settings(configuration.settings))
 app.conf.task_queues = queues.queues(configuration.accounts)
@@ -180,6 +182,7 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
         http=http,
         periodic=(
             Periodic("leases", claims.keep, claims.pause),
+            Periodic("events", events.flush, events.PAUSE),
             Periodic("circuits", circuits.refresh, PAUSE),
             Periodic("retention", retention.sweep_for_all, retention.pause),
             Periodic("presence", there.tell, presence.PAUSE),

@@ -90,8 +90,11 @@ class Engine:
         is set, calls under way are finished and no other is begun.
         """
         waiting = deque(lookups)
-        done: SimpleQueue[Step] = SimpleQueue()
         turns = self._guard.turns(lane)
+        if len(waiting) == 1 and (step := self._alone(waiting, turns, lane)) is not None:
+            yield [step]
+            return
+        done: SimpleQueue[Step] = SimpleQueue()
         running = 0
         while waiting or running:
             batch: list[Step] = []
@@ -115,6 +118,16 @@ class Engine:
                     break
             if batch:
                 yield batch
+
+    def _alone(self, waiting: deque[Lookup], turns: Turns, lane: Lane) -> Step | None:
+        """The one lookup of a list, asked in this thread; None where it is not its turn, or no thread is free."""
+        if self._stopping.is_set():
+            return None
+        with self._threads.here(lane) as free:
+            if not free:
+                return None
+            turn = self._turn(turns, waiting, 0)
+            return self._made(waiting.popleft(), lane, trial=turn.trial) if isinstance(turn, Go) else None
 
     def _begin(
         self, waiting: deque[Lookup], running: int, turns: Turns, lane: Lane, done: SimpleQueue[Step]
@@ -167,18 +180,20 @@ class Engine:
         self._threads.close()
 
     def _step_into(self, done: SimpleQueue[Step], lookup: Lookup, lane: Lane, trial: bool) -> None:
+        done.put(self._made(lookup, lane, trial=trial))
+
+    def _made(self, lookup: Lookup, lane: Lane, *, trial: bool) -> Step:
+        """One step, whatever happens."""
         try:
             # It may have opened while this waited for a thread.
             left = None if trial else self._guard.open_for(lookup.account)
-            if left is None:
-                step = self._step(lookup, lane, trial=trial)
-            else:
-                step = self._not_asked(lookup, lane, Later(left, sick=True))
+            if left is not None:
+                return self._not_asked(lookup, lane, Later(left, sick=True))
+            return self._step(lookup, lane, trial=trial)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this lookup's failure and nobody else's
             # The type alone: an exception's text may quote what it was given.
             logger.error("lookup %s ended in %s", lookup.lookup_id, type(error).__name__)  # noqa: TRY400 - see above
-            step = Settled(lookup, Failure(Category.INTERNAL, "an unexpected error in this service"), self._now())
-        done.put(step)
+            return Settled(lookup, Failure(Category.INTERNAL, "an unexpected error in this service"), self._now())
 
     def _step(self, lookup: Lookup, lane: Lane, *, trial: bool) -> Step:
         now = self._now()

@@ -24,6 +24,7 @@ from cardtoken.contract import (
 from tasks.lookups import Settled
 from tasks.outcomes import Failure, Found, NotFound
 from tasks.stores import keys
+from tasks.stores.together import TogetherScript
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class ResultStore:
         self._redis = redis
         self._results = results
         self._dead_letters = dead_letters
-        self._script = redis.register_script(files(__package__).joinpath("publish.lua").read_text())
+        self._scripts = TogetherScript(redis, files(__package__).joinpath("publish.lua").read_text())
 
     def published(self, task_id: str) -> set[int]:
         """The indexes of a task whose results are out already."""
@@ -69,9 +70,8 @@ class ResultStore:
         args: list[Any] = [FENCE, self._results.length, self._dead_letters.length, task_id, provider, lane]
         for each in settled:
             args += _fields(each, task_id, provider, stray)
-        suppressed, *strays = self._script(
-            keys=[keys.published(task_id), keys.RESULT_QUEUES, DEAD_LETTERS, *streams], args=args
-        )
+        redis_keys = [keys.published(task_id), keys.RESULT_QUEUES, DEAD_LETTERS, *streams]
+        suppressed, *strays = self._scripts.call(redis_keys, args)
         if strays:
             # Somebody keeps something else under the name of a result queue. The result must not be lost for it.
             logger.error("a result queue's key holds no stream: %d results go to %s alone", len(strays), DEAD_LETTERS)

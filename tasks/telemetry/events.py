@@ -1,0 +1,42 @@
+"""Celery's task events, for Flower, told a few times a second and many at a time."""
+
+import contextlib
+import weakref
+from typing import Any, Final
+
+from celery.app.events import Events
+from celery.events.dispatcher import EventDispatcher
+
+#: Seconds between two tellings. Celery's own come with each turn of the event loop: a tenth of a busy worker's time.
+PAUSE: Final = 0.25
+#: Events that are told at once, and not at the next telling.
+_MOST: Final = 500
+
+_dispatchers: "weakref.WeakSet[BatchedDispatcher]" = weakref.WeakSet()
+
+
+class BatchedDispatcher(EventDispatcher):
+    """Keeps events of tasks until :func:`flush` comes round."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "buffer_limit": _MOST, "on_send_buffered": None})
+        _dispatchers.add(self)
+
+    def close(self) -> None:
+        """Tell what is left, and end."""
+        with contextlib.suppress(Exception):  # whatever it is: nobody waits for events
+            self.flush()
+        super().close()
+
+
+class BatchedEvents(Events):
+    """What Celery makes its dispatchers with."""
+
+    dispatcher_cls = f"{__name__}:BatchedDispatcher"
+
+
+def flush() -> None:
+    """Tell what has gathered."""
+    for dispatcher in list(_dispatchers):
+        if dispatcher.enabled:
+            dispatcher.flush()
