@@ -8,10 +8,12 @@ JOBS ?= 3
 PYTEST_ARGS ?=
 # As in: make soak SOAK_ARGS="kills --scale 0.1"; `make soak SOAK_ARGS=--help` says what there is
 SOAK_ARGS ?=
+# As in: make bench BENCH_ARGS="throughput --rounds 1"
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up test soak check tools lint types imports lock clean
+.PHONY: help install demo up test soak bench check tools lint types imports lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +39,14 @@ test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a
 soak: $(VENV)/installed ## long runs: hundreds of kills, restarts, stops, tens of thousands of odd entries (45 minutes)
 	@$(BIN)/python -m soak $(SOAK_ARGS)
 
+bench: $(VENV)-bench/installed $(VENV)-peers/installed $(VENV)-peers-arq/installed ## measure side by side with other task queues, and write docs/benchmarks.md (15 minutes)
+	@$(VENV)-bench/bin/python -m bench $(BENCH_ARGS)
+
+$(VENV)-%/installed: requirements/%.txt
+	$(PYTHON) -m venv --clear $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 check: lint types imports tools ## lint, types, import rules, and the tests that need more than Python
 	$(BIN)/python -m pytest -m tools $(PYTEST_ARGS)
 
@@ -57,11 +67,11 @@ imports: $(VENV)/installed
 	$(BIN)/lint-imports
 
 lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
-	for extra in worker simulator dev; do \
+	for extra in worker simulator bench dev; do \
 		uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 			--no-emit-package cardtoken --extra $$extra --upgrade -q pyproject.toml -o requirements/$$extra.txt || exit; \
 	done
 
 clean: ## remove what the above made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -74,6 +74,12 @@ def deadline(at: float) -> Iterator[None]:
         _current.at = math.inf
 
 
+def _set_timeout(sock: socket.socket, seconds: float | None) -> None:
+    """Set a timeout that the socket does not have already: to set one is a system call."""
+    if sock.gettimeout() != seconds:
+        sock.settimeout(seconds)
+
+
 class _BoundedReader(io.RawIOBase):
     """Reads from a socket, each time for no longer than is left."""
 
@@ -86,7 +92,7 @@ class _BoundedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:  # the stubs' WriteableBuffer cannot be imported at run time
-        self._sock.settimeout(_current.left(self._timeout))
+        _set_timeout(self._sock, _current.left(self._timeout))
         read: int | None = self._raw.readinto(buffer)
         return read
 
@@ -198,9 +204,9 @@ class _Bounded(HTTPConnection):
                 self.timeout = limits.connect
                 self.connect()
             sock = self.sock
-            sock.settimeout(_current.left(limits.read))
+            _set_timeout(sock, _current.left(limits.read))
             sock.sendall(data)
-            sock.settimeout(limits.read)
+            _set_timeout(sock, limits.read)
             response = self.response_class(sock, method=request.method)
             try:
                 response.begin()
