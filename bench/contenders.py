@@ -35,9 +35,10 @@ class Contender:
         return self.python.exists()
 
 
-def _ours(concurrency: int) -> list[str]:
-    return [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-l", "WARNING", "-Q", "lookup.opay.bulk",
-            "-c", str(concurrency)]  # fmt: skip
+def ours(concurrency: int, level: str = "WARNING") -> list[str]:
+    """A worker of this project for OPay's bulk queue."""
+    command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-l", level, "-Q", "lookup.opay.bulk"]
+    return [*command, "-c", str(concurrency)]
 
 
 def _push(each: int) -> Callable[[Stage, int], None]:
@@ -83,8 +84,8 @@ _OURS = (("PROVIDER_CONCURRENCY", "256"), ("LOG_FORMAT", "console"))
 _MORE = "each result once, nothing lost in a crash, validated, retried"
 
 CONTENDERS: Final = (
-    Contender("this project, lists of 100", _ours, _push(100), 12_000, 64, _MORE, _OURS),
-    Contender("this project, single messages", _ours, _push(1), 6_000, 128, _MORE, _OURS),
+    Contender("this project, lists of 100", ours, _push(100), 12_000, 64, _MORE, _OURS),
+    Contender("this project, single messages", ours, _push(1), 6_000, 128, _MORE, _OURS),
     Contender("Celery, threads", _celery("threads"), _peer("celery", _P), 3_000, 128, "late acknowledgement", (), _P),
     Contender("Celery, prefork", _celery("prefork"), _peer("celery", _P), 150, 2, "late acknowledgement", (), _P),
     Contender(

@@ -52,10 +52,10 @@ def _once(on: Stage, each: Contender, count: int) -> tuple[float, float]:
     worker = on.start(each.command(each.concurrency), **environment)
     try:
         warm = int(count * _WARM)
-        _wait(on, warm)
+        wait(on, warm)
         began, cpu = time.monotonic(), cpu_seconds(worker.pid)
         first = on.redis.xlen(_STREAM)
-        _wait(on, int(count * _DONE))
+        wait(on, int(count * _DONE))
         took, used = time.monotonic() - began, cpu_seconds(worker.pid) - cpu
         done = on.redis.xlen(_STREAM) - first
         return done / took, used / done
@@ -64,7 +64,8 @@ def _once(on: Stage, each: Contender, count: int) -> tuple[float, float]:
         worker.wait(10)
 
 
-def _wait(on: Stage, count: int) -> None:
+def wait(on: Stage, count: int) -> None:
+    """Until there are so many results."""
     end = time.monotonic() + _PATIENCE
     while on.redis.xlen(_STREAM) < count:
         if time.monotonic() > end:

@@ -13,7 +13,7 @@ dramatiq.set_broker(RedisBroker(url=REDIS_URL))
 _local = threading.local()
 
 
-@dramatiq.actor(queue_name="peers")
+@dramatiq.actor(queue_name="peers")  # type: ignore[untyped-decorator]
 def lookup(token: str) -> None:
     """One token."""
     if not hasattr(_local, "session"):
