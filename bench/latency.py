@@ -22,13 +22,13 @@ _BACKLOG: Final = 100_000
 
 def latency(scale: float, tell: Tell) -> dict[str, Any]:
     """Milliseconds from LPUSH to the result's reading, less the provider's own, by situation: all of them, in order."""
-    seconds = max(4.0, 20 * scale)
+    seconds = max(2.0, 20 * scale)
     situations = [("idle", 10, 0), ("200 a second", 200, 0), ("100,000 bulk waiting", 10, _BACKLOG)]
     found: dict[str, Any] = {}
     for place, (name, rate, backlog) in enumerate(situations):
         tell(place, len(situations), f"interactive, {name}")
         with stage(LATENCY) as on:
-            found[name] = _measured(on, rate, int(backlog * min(1.0, max(scale, 0.1))), seconds)
+            found[name] = _measured(on, rate, int(backlog * min(1.0, scale)), seconds)
     return found
 
 

@@ -128,9 +128,9 @@ def _figure(width: float, height: float) -> Any:
     mpl.rcParams.update(
         {"svg.hashsalt": "cardtoken", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
     )
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    return pyplot.subplots(figsize=(width, height), layout="constrained")
+    return plt.subplots(figsize=(width, height), layout="constrained")
 
 
 def _bars(rates: dict[str, Any], path: Path) -> None:
