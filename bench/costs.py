@@ -18,7 +18,7 @@ from cardtoken import Client
 from sandbox.processes import Child, wait_for_line
 from tests.harness import ROOT
 
-_READY: Final = r" ready\.$"
+_READY: Final = r" ready\."
 
 
 def costs(rounds: int, scale: float, tell: Tell) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def _measured(on: Stage, rate: float, backlog: int, seconds: float) -> dict[str,
     workers = [_worker(on, lane) for lane in Lane]
     try:
         for worker in workers:
-            wait_for_line(worker, r" ready\.$", 60)
+            wait_for_line(worker, r" ready\.", 60)
             # Both lanes' workers on both cores, with Redis and the provider, as on one small machine.
             pin(worker.pid, WORKER_CORE | OTHER_CORE)
         if backlog:

@@ -4,8 +4,9 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -70,6 +71,8 @@ def _rate(value: object) -> object:
         raise ValueError("must be a number and a unit, such as 100/s or 3000/m")
     return float(found[1]) / (60 if found[2] == "m" else 1)
 
+
+_DSN = re.compile(r"https?://[^/@:\s]+(:[^/@\s]+)?@[^/@\s]+/([^?#\s]*/)?[0-9]+")
 
 Rate = Annotated[float | None, BeforeValidator(_rate)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
@@ -136,6 +139,16 @@ class Settings(BaseSettings):
     dead_letter_retention: Retention = Field(default=2_592_000, description="seconds, a whole number from 1")
     dead_letter_maxlen: int = Field(default=100_000, ge=1, description="a whole number from 1")
 
+    log_format: Literal["json", "console"] | None = Field(
+        default=None, description="json or console; empty: console on a terminal, else json"
+    )
+    metrics_port: int = Field(default=0, ge=0, le=65_535, description="a port, or 0 for no metrics")
+    metrics_host: str = Field(default="127.0.0.1", description="an address of this host, such as 127.0.0.1")
+    sentry_dsn: Secret | None = Field(default=None, description="https://KEY@HOST/PROJECT, as Sentry shows it")
+    sentry_traces_sample_rate: float = Field(
+        default=0, ge=0, le=1, allow_inf_nan=False, description="from 0 to 1: the share of messages traced"
+    )
+
     fault_point: str | None = Field(
         default=None, pattern=r"^[a-z]+(:[1-9][0-9]{0,6})?\z", description="empty; tests kill a worker with it"
     )
@@ -154,6 +167,23 @@ class Settings(BaseSettings):
         _check_redis_url(url)
         if url.startswith("sentinel://") and not info.data.get("redis_sentinel_master"):
             raise ValueError("is sentinel://, so REDIS_SENTINEL_MASTER is needed")
+        return value
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _a_dsn(cls, value: Secret | None) -> Secret | None:
+        if value is not None and not _DSN.fullmatch(value.get_secret_value()):
+            raise ValueError("is no DSN")
+        return value
+
+    @field_validator("metrics_host")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        try:
+            ip_address(value)
+        except ValueError:
+            if value != "localhost":
+                raise ValueError("is no IP address") from None
         return value
 
     @field_validator("retry_max_delay")
@@ -185,7 +215,7 @@ class Settings(BaseSettings):
             return None, faults + list(faults_of(error, cls, str.upper))
 
 
-_SECRETS = ("redis_url", "redis_sentinel_password")
+_SECRETS = ("redis_url", "redis_sentinel_password", "sentry_dsn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +224,13 @@ class Configuration:
 
     settings: Settings
     accounts: Mapping[str, Accounts]
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret in it, in clear: for whoever has to keep them out of something."""
+        models = [self.settings, *(account for named in self.accounts.values() for account in named.values())]
+        values = (getattr(model, name) for model in models for name in type(model).model_fields)
+        return [value.get_secret_value() for value in values if isinstance(value, Secret)]
 
 
 def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:

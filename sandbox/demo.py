@@ -79,7 +79,7 @@ class Demo:
                 say("[bold]Worker[/]      celery -A tasks worker\n")
                 command = [sys.executable, "-m", "celery", "-q", "-A", "tasks", "worker", "-l", "INFO"]
                 worker = processes.start("worker", command, env=environment(server.url, url, folder), cwd=ROOT)
-                wait_for_line(worker, r" ready\.$", 30)
+                wait_for_line(worker, r" ready\.", 30)
                 send(server.url)
                 say(f"[bold]Sent[/]        {len(EXAMPLES)} lookups, in one message for each provider\n")
                 results = wait(redis)

@@ -46,7 +46,7 @@ def up(port: int) -> int:
         for name, command in procfile().items():
             child = processes.start(name, ["/bin/sh", "-c", f"exec {command}"], env=chosen, cwd=ROOT)
             if "worker" in command:
-                wait_for_line(child, r" ready\.$", 60)
+                wait_for_line(child, r" ready\.", 60)
         processes.say(_next(server.url, flower_port, password))
         return processes.run()
 

@@ -10,7 +10,7 @@ from tests.harness import Worker
 
 #: Seconds in which a worker has to begin to consume.
 _PATIENCE = 120.0
-_READY = re.compile(r" ready\.$")
+_READY = re.compile(r" ready\.")
 _TAKEN_OVER = re.compile(r"(\d+) messages of a worker that died or froze")
 
 

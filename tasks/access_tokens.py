@@ -12,6 +12,7 @@ from cardtoken.contract import Category
 from cardtoken.secret import Secret
 from tasks.outcomes import Failure
 from tasks.providers.provider import AccessToken, AccessTokens, Account
+from tasks.telemetry import reports
 from tasks.wire import HttpRequest, HttpResponse
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class AccessTokenCache:
                     if (kept := self._kept) is not None:
                         self._kept = replace(kept, renew_at=min(monotonic() + _PAUSE, kept.ends_at))
         except Exception as error:  # noqa: BLE001 - nobody is there to raise it to but those who wait for the answer
+            reports.unexpected(error)
             # The type alone: an exception's text may quote what it was given.
             logger.error("renewing an access token ended in %s", type(error).__name__)  # noqa: TRY400 - see above
         finally:

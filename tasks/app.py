@@ -12,9 +12,18 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from celery import Celery, bootsteps
-from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    celeryd_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
+from prometheus_client import start_http_server
 from redis import Redis, RedisError
 
+from cardtoken import __version__, status
 from cardtoken.connection import connect
 from cardtoken.contract import Lane
 from config import celeryconfig, queues
@@ -43,9 +52,11 @@ from tasks.stores.presence import Presence
 from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds, ResultStore
 from tasks.stores.retention import Retention
-from tasks.telemetry import events
+from tasks.telemetry import events, logs, metrics, reports
 from tasks.telemetry.events import BatchedEvents
-from tasks.telemetry.logs import tame
+from tasks.telemetry.fleet import FleetCollector
+from tasks.telemetry.observer import Observer
+from tasks.telemetry.redaction import Redactor
 from tasks.threads import CallThreads
 
 logger = logging.getLogger(__name__)
@@ -103,6 +114,7 @@ app.conf.task_routes = {
     f"lookup.{provider}": {"queue": queues.queue_name(provider, Lane.BULK)} for provider in configuration.accounts
 }
 
+_redactor = Redactor(configuration.secrets)
 _stopping = threading.Event()
 _worker: _Worker | None = None
 
@@ -137,9 +149,11 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
     limits_of_all = RateLimits(redis, settings.rate_limits, settings.interactive_share)
     pulse = Pulse()
     deadlines = {Lane.INTERACTIVE: settings.interactive_deadline, Lane.BULK: settings.bulk_deadline}
+    observers = {name: Observer(name, provider.codes) for name, provider in PROVIDERS.items()}
     desks = {
         name: Desk(
             provider=name,
+            observer=observers[name],
             reader=Reader(model=provider.request, deadlines=deadlines, result_queues=settings.result_queues),
             engine=Engine(
                 provider,
@@ -151,6 +165,7 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
                     settings.provider_concurrency, f"{name}-call", _kept_for_interactive(name, settings, pulse)
                 ),
                 guard=Guard(name, configuration.accounts.get(name, {}), circuits, limits_of_all),
+                observer=observers[name],
                 not_found_grace=settings.not_found_grace.get(name, 0),
                 stopping=_stopping,
             ),
@@ -183,6 +198,7 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
         periodic=(
             Periodic("leases", claims.keep, claims.pause),
             Periodic("events", events.flush, events.PAUSE),
+            Periodic("reports", reports.flush_gathered, reports.PAUSE),
             Periodic("circuits", circuits.refresh, PAUSE),
             Periodic("retention", retention.sweep_for_all, retention.pause),
             Periodic("presence", there.tell, presence.PAUSE),
@@ -203,12 +219,39 @@ def _shut(desks: Mapping[str, Desk]) -> Callable[[str], float | None]:
     return lambda queue: guards[queue].left() if queue in guards else None
 
 
+@after_setup_logger.connect(weak=False)
+@after_setup_task_logger.connect(weak=False)
+def _log(logger: logging.Logger, **_: Any) -> None:
+    logs.render([logger], configuration.settings.log_format, _redactor)
+
+
+def _start_telling(settings: Settings, redis: Redis) -> None:
+    """Metrics and Sentry, where they are wanted."""
+    if settings.sentry_dsn:
+        reports.start(
+            settings.sentry_dsn.get_secret_value(),
+            environment=settings.environment,
+            release=f"cardtoken@{__version__}",
+            traces=settings.sentry_traces_sample_rate,
+            redactor=_redactor,
+        )
+    if settings.metrics_port:
+        metrics.REGISTRY.register(FleetCollector(lambda: status.look(redis), configuration.accounts))
+        try:
+            start_http_server(settings.metrics_port, settings.metrics_host, metrics.REGISTRY)
+        except OSError as error:
+            raise startup.StartupError(
+                f"METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be had ({error.strerror}): "
+                "give each worker of a host a port of its own, or 0 for none."
+            ) from None
+
+
 @celeryd_init.connect(weak=False)
 def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
     """Check what has to be right, before Celery connects to anything, and assemble the worker."""
     global _worker  # noqa: PLW0603 - a process is a worker or it is not, and Celery tells by this signal alone
     settings = configuration.settings
-    tame()
+    logs.tame()
     try:
         password = settings.redis_sentinel_password
         redis = connect(
@@ -230,6 +273,7 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
         startup.check_redis(redis, _where(settings))
         if settings.fault_point:
             faults.arm(settings.fault_point)
+        _start_telling(settings, redis)
         _worker = _assemble(redis, sender, int(options.get("concurrency") or conf.worker_concurrency))
     except startup.StartupError as error:
         _refuse(error)
@@ -277,6 +321,7 @@ def _ended(**_: Any) -> None:
         for engine in _worker.engines:
             engine.close()
         _worker.http.close()
+        reports.stop()
 
 
 def _give_all_back(worker: _Worker) -> None:
@@ -293,6 +338,7 @@ def _abandon(*_: Any) -> None:
     def go() -> None:
         if _worker is not None:
             _give_all_back(_worker)
+            reports.stop()
         os._exit(0)
 
     # In a thread: the signal may have come in the middle of something that holds a lock which this needs.

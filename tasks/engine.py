@@ -22,6 +22,8 @@ from tasks.lookups import Held, Lookup, Postponed, Settled, Untouched
 from tasks.outcomes import Failure, NotFound, Outcome
 from tasks.providers.provider import Account, Provider, Query
 from tasks.retry import Again, RetryPolicy
+from tasks.telemetry import reports
+from tasks.telemetry.observer import Observer
 from tasks.threads import CallThreads
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Engine:
         policy: RetryPolicy,
         threads: CallThreads,
         guard: Guard,
+        observer: Observer,
         not_found_grace: float = 0.0,
         stopping: threading.Event | None = None,
         now: Callable[[], datetime] = _now,
@@ -68,6 +71,7 @@ class Engine:
         self._policy = policy
         self._threads = threads
         self._guard = guard
+        self._observer = observer
         self._grace = timedelta(seconds=not_found_grace)
         self._stopping = stopping or threading.Event()
         self._now = now
@@ -191,8 +195,9 @@ class Engine:
                 return self._not_asked(lookup, lane, Later(left, sick=True))
             return self._step(lookup, lane, trial=trial)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this lookup's failure and nobody else's
+            reports.unexpected(error)
             # The type alone: an exception's text may quote what it was given.
-            logger.error("lookup %s ended in %s", lookup.lookup_id, type(error).__name__)  # noqa: TRY400 - see above
+            logger.error("lookup %s ended in %s", lookup.shown_id, type(error).__name__)  # noqa: TRY400 - see above
             return Settled(lookup, Failure(Category.INTERNAL, "an unexpected error in this service"), self._now())
 
     def _step(self, lookup: Lookup, lane: Lane, *, trial: bool) -> Step:
@@ -201,10 +206,14 @@ class Engine:
         if lookup.request is None or credentials is None or lookup.deadline <= now:
             return self._settled(lookup, _why_not(lookup, credentials))
         # An answer after the deadline is worth nothing, so no call outlasts it.
-        until = monotonic() + (lookup.deadline - now).total_seconds()
+        began = monotonic()
+        until = began + (lookup.deadline - now).total_seconds()
+        before = lookup.attempts
         lookup, outcome = self._ask(lookup, lookup.request, credentials, until)
         if outcome is None:
             return Untouched(lookup)
+        took = monotonic() - began
+        self._observer.attempted(lane, outcome, lookup.attempts - before)
         left = self._tell_guard(lookup, outcome, until, trial=trial)
         why: Failure | NotFound
         if isinstance(outcome, Failure):
@@ -213,11 +222,11 @@ class Engine:
             # What was made moments ago may not be known everywhere yet.
             why, failure = outcome, Failure(Category.UNAVAILABLE, "not found yet")
         else:
-            return self._settled(lookup, outcome)
+            return self._settled(lookup, outcome, took)
         decision = self._policy.decide(failure, lookup.attempts, self._now(), lookup.deadline)
         # Where somebody waits, and the circuit is open, waiting longer helps nobody.
         if not isinstance(decision, Again) or (left is not None and lane is Lane.INTERACTIVE):
-            return self._settled(lookup, outcome)
+            return self._settled(lookup, outcome, took)
         not_before = decision.not_before
         if left is not None:
             # After a trial it has had its turn: the next one is another's.
@@ -250,7 +259,7 @@ class Engine:
                     return lookup, got
                 token = got
             query = Query(request.reference, credentials.account, secrets.token_hex(16), token)
-            response = self._http.send(self._provider.build(query), until)
+            response = self._observer.exchange(self._http.send, self._provider.build(query), until)
             faults.reached("asked")
             if isinstance(response, Failure):
                 return lookup, response
@@ -268,8 +277,8 @@ class Engine:
             if self._stopping.is_set():
                 return lookup, None
 
-    def _settled(self, lookup: Lookup, outcome: Outcome) -> Settled:
-        return Settled(lookup, outcome, self._now())
+    def _settled(self, lookup: Lookup, outcome: Outcome, call_seconds: float | None = None) -> Settled:
+        return Settled(lookup, outcome, self._now(), call_seconds)
 
 
 def _got(done: SimpleQueue[Step], end: float) -> Step | None:

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from cardtoken.contract import Category, Lane
 from tasks.lookups import Lookup
 from tasks.outcomes import Failure, Outcome
+from tasks.telemetry import metrics
 
 #: How a sick provider answers, if it does. What it says of a card, a key or a rate says nothing of its health.
 SICK: Final = frozenset({Category.TIMEOUT, Category.UNAVAILABLE})
@@ -131,6 +132,8 @@ class Turns:
         self._permits: dict[str, deque[float]] = {}
         #: Account → since when it has been given none.
         self._without: dict[str, float] = {}
+        #: Account → since when its next lookup wants a permit.
+        self._since: dict[str, float] = {}
         self._trials: dict[str, int] = {}
 
     def next(self, lookup: Lookup, running: int, waiting: Callable[[], int]) -> Go | Soon | Later:
@@ -158,6 +161,7 @@ class Turns:
 
     def _permitted(self, limits: RateLimits, account: str, waiting: Callable[[], int]) -> Go | Soon | Later:
         permits = self._permits.setdefault(account, deque())
+        self._since.setdefault(account, monotonic())
         if not permits:
             found = limits.ask(self._provider, account, self._lane, waiting())
             now = monotonic()
@@ -171,6 +175,8 @@ class Turns:
         if left > 0:
             return Soon(left)
         permits.popleft()
+        waited = max(0.0, monotonic() - self._since.pop(account))
+        metrics.PERMIT_WAIT_SECONDS.labels(self._provider, self._lane).observe(waited)
         return Go()
 
     def _width(self, account: str) -> float:

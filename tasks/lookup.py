@@ -28,6 +28,8 @@ from tasks.outcomes import Failure, Found, NotFound
 from tasks.retry import next_wave
 from tasks.state import RetryState
 from tasks.stores.results import ResultStore
+from tasks.telemetry import metrics, reports
+from tasks.telemetry.observer import Observer, retried
 from tasks.telemetry.request import REVOKED
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Desk:
     provider: str
     reader: Reader
     engine: Engine
+    observer: Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ class Lookups:
         except (Reject, RedisError):
             raise
         except Exception as error:  # noqa: BLE001 - an error of ours must not leave lookups without a result
+            reports.unexpected(error)
             logger.error("task %s ended in %s", message.task_id, type(error).__name__)  # noqa: TRY400 - it may quote
             progress = Progress(ended=progress.ended)
             failure = Failure(Category.INTERNAL, "an unexpected error in this service")
@@ -178,10 +182,15 @@ class Lookups:
     ) -> None:
         for batch in desk.engine.run(due, message.lane):
             settled = [step for step in batch if isinstance(step, Settled)]
-            progress.postponed += [step for step in batch if isinstance(step, Postponed)]
-            progress.held += [step for step in batch if isinstance(step, Held)]
+            postponed = [step for step in batch if isinstance(step, Postponed)]
+            held = [step for step in batch if isinstance(step, Held)]
             progress.waiting += [step.lookup for step in batch if isinstance(step, Untouched)]
-            self._publish(desk.provider, message, settled)
+            self._publish(desk, message, settled)
+            for each in postponed:
+                desk.observer.postponed(message.lane, each)
+            desk.observer.held(message.lane, held)
+            progress.postponed += postponed
+            progress.held += held
             progress.ended.update(_ending(step) for step in settled)
             for step in settled:
                 del left[step.lookup.index]
@@ -190,7 +199,7 @@ class Lookups:
         self, desk: Desk, message: Message, lookups: dict[int, Lookup], failure: Failure, progress: Progress
     ) -> None:
         now = datetime.now(UTC)
-        self._publish(desk.provider, message, [Settled(lookup, failure, now) for lookup in lookups.values()])
+        self._publish(desk, message, [Settled(lookup, failure, now) for lookup in lookups.values()])
         progress.ended[str(failure)] += len(lookups)
         lookups.clear()
 
@@ -228,12 +237,16 @@ class Lookups:
                 self._away = False
                 return answer
 
-    def _publish(self, provider: str, message: Message, settled: Sequence[Settled]) -> None:
-        if settled:
-            again = self.insist(lambda: self._results.publish(message.task_id, provider, message.lane, settled))
-            faults.reached("published")
-            if again:
-                logger.info("task %s: %d results had been published before", message.task_id, again)
+    def _publish(self, desk: Desk, message: Message, settled: Sequence[Settled]) -> None:
+        if not settled:
+            return
+        again = self.insist(lambda: self._results.publish(message.task_id, desk.provider, message.lane, settled))
+        faults.reached("published")
+        for step in settled:
+            desk.observer.settled(message.lane, message.task_id, step)
+        if again:
+            metrics.SUPPRESSED.labels(desk.provider).inc(again)
+            logger.info("task %s: %d results had been published before", message.task_id, again)
 
 
 def register(app: Celery, provider: str, lane_of: Callable[[str | None], Lane], lookups: Callable[[], Lookups]) -> None:
@@ -254,6 +267,7 @@ def register(app: Celery, provider: str, lane_of: Callable[[str | None], Lane], 
         except (Ignore, Reject, Retry):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must not disappear
+            reports.unexpected(error)
             # The type alone: an exception's text may quote what it was given, and Celery would tell it to monitors.
             logger.error("task %s ended in %s", self.request.id, type(error).__name__)  # noqa: TRY400 - see above
             raise Reject("an unexpected error in this service", requeue=isinstance(error, RedisError)) from None
@@ -289,9 +303,19 @@ def _taken(
     }
     # Made once: where Redis' answer is lost, the same is put again, and not another.
     headers = {DEFERRAL: uuid4().hex}
-    retried = shared.insist(lambda: _retry(task, kwargs, reason, countdown, headers))
+    exception = shared.insist(lambda: _retry(task, kwargs, reason, countdown, headers))
     faults.reached("deferred")
-    raise retried
+    if progress.postponed:
+        # Not what is merely held: while a provider is down that would be a line for each message, again and again.
+        retried(
+            task_id=message.task_id,
+            provider=provider,
+            lane=message.lane,
+            lookups=len(remaining),
+            again_in=countdown,
+            why=str(reason),
+        )
+    raise exception
 
 
 def _message(task: "Task[..., str]", lane_of: Callable[[str | None], Lane]) -> Message:

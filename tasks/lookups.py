@@ -45,6 +45,14 @@ class Lookup:
     #: The task in which it failed before, where somebody replays a dead letter.
     replay_of: str | None = None
 
+    @property
+    def shown_id(self) -> str:
+        """The id for logs; a producer that made it of the card token has that masked."""
+        reference = self.request.reference if self.request else None
+        if reference is None or reference.get_secret_value() not in self.lookup_id:
+            return self.lookup_id
+        return str(reference)
+
     def attempted(self) -> Self:
         """The same lookup, one call later."""
         return replace(self, attempts=self.attempts + 1, not_before=None)
@@ -72,11 +80,12 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A lookup with its final outcome."""
+    """A lookup with its final outcome. ``call_seconds``: what the last call took, where there was one."""
 
     lookup: Lookup
     outcome: Outcome
     completed_at: datetime
+    call_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from redis import RedisError
 
+from tasks.telemetry import reports
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,5 +45,7 @@ class Periodic:
                     # Redis' own words name keys and hosts; another exception's text may quote anything.
                     words = f"Redis cannot be asked ({type(error).__name__})"
                     expected = isinstance(error, RedisError | OSError)
+                    if not expected:
+                        reports.unexpected(error)
                     logger.warning("%s: %s; trying on", self._name, words if expected else type(error).__name__)
                 troubled = True

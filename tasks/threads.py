@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from cardtoken.contract import Lane
@@ -30,9 +31,9 @@ class CallThreads:
         self._closed = False
 
     def submit(self, lane: Lane, call: Callable[..., None], *args: Any) -> None:
-        """Call it in a thread, as soon as there is one."""
+        """Call it in a thread, as soon as there is one, in a copy of the caller's context: a trace goes on in it."""
         with self._changed:
-            self._waiting[lane].append((call, args))
+            self._waiting[lane].append((copy_context().run, (call, *args)))
             self._changed.notify()
             # One that was woken counts as idle until it runs, so what waits is counted too.
             if sum(map(len, self._waiting.values())) > self._idle and len(self._threads) < self.size:

@@ -18,6 +18,7 @@ from tasks.providers.provider import Account, Provider, Query
 from tasks.retry import RetryPolicy
 from tasks.stores.circuits import Circuits
 from tasks.stores.permits import RateLimits
+from tasks.telemetry.observer import Observer
 from tasks.threads import CallThreads
 from tasks.wire import HttpRequest
 from tests.harness import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY, Simulator
@@ -131,6 +132,7 @@ class Engines:
             policy=RetryPolicy(0.01, 0.1, max_attempts),
             threads=CallThreads(concurrency, "call"),
             # A name of its own: what one test's provider suffers must not open the circuit of another's.
+            observer=Observer(chosen.name, chosen.codes),
             guard=Guard(uuid4().hex, ["default"], Circuits(self._redis, 30), RateLimits(self._redis, {}, 0.2)),
         )
         self._engines.append(engine)

@@ -41,6 +41,9 @@ _OURS = (
     "LEASE_",
     "DELIVERY_",
     "FAULT_",
+    "METRICS_",
+    "LOG_",
+    "FLOWER_",
 )
 
 
@@ -91,17 +94,17 @@ class Worker:
     """A worker process: ``celery -A tasks worker``."""
 
     def __init__(self, environment: Mapping[str, str], *args: str, level: str = "INFO") -> None:
-        name = f"w{uuid.uuid4().hex[:8]}@test"
+        self.name = f"w{uuid.uuid4().hex[:8]}@test"
         # Asking the other workers takes a second at each start; where a test is about that, it says --with-mingle.
         alone = [] if "--with-mingle" in args else ["--without-mingle"]
         args = tuple(each for each in args if each != "--with-mingle")
-        command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-l", level, "-n", name, *alone, *args]
+        command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-l", level, "-n", self.name, *alone, *args]
         self.lines: list[str] = []
         self.child: Child = start(command, name="worker", cwd=ROOT, env=environment, on_line=self.lines.append)
 
     def ready(self, timeout: float = 30) -> Self:
         """Wait until it consumes."""
-        wait_for_line(self.child, r" ready\.$", timeout)
+        wait_for_line(self.child, r" ready\.", timeout)
         return self
 
     def stop(self, grace: float = 20) -> int:

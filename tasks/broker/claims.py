@@ -22,6 +22,7 @@ from redis import Redis
 
 from tasks import faults
 from tasks.stores import keys
+from tasks.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -250,6 +251,7 @@ class Claims:
             found = int(self._scripts["expire"](keys=[keys.LEASES], args=[_CHUNK]))
             total += found
         if total:
+            metrics.TAKEOVERS.inc(total)
             logger.warning("%d messages of a worker that died or froze went back to their queues", total)
             self.wake()
 

@@ -13,6 +13,7 @@ from tasks import faults
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.envelope import Envelope, MalformedError, open_envelope
 from tasks.stores.quarantine import Quarantine
+from tasks.telemetry import metrics
 from tasks.telemetry.masking import describe
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Intake:
         except MalformedError as error:
             logger.warning("%s: an entry of %d bytes goes to quarantine: %s", claim.queue, claim.size, error)
             self._quarantine.add(claim.id, str(error))
+            metrics.QUARANTINED.labels(claim.queue).inc()
             faults.reached("quarantined")
             self._claims.forget(claim.id)
             return None
@@ -95,7 +97,7 @@ def canonical(envelope: Envelope, claim: Claim) -> Mapping[str, Any]:
             "expires": None,
             "timelimit": [None, None],
             "argsrepr": "()",
-            "kwargsrepr": describe(envelope.requests),
+            "kwargsrepr": describe(envelope.task.removeprefix("lookup."), envelope.requests),
             "origin": None,
             "ignore_result": True,
             EXPIRES: envelope.expires.isoformat() if envelope.expires else None,

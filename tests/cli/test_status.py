@@ -104,7 +104,7 @@ def test_what_is_not_well_is_told_with_status_1(service: Service, env: dict[str,
     assert (done.returncode, done.stdout) == (1, "")
     assert "no worker on host elsewhere" in done.stderr
     with service.worker("-Q", "lookup.afterpay.bulk") as worker:
-        name = next(line.split()[-2] for line in worker.lines if line.endswith(" ready."))
+        name = worker.name
         service.producer.control.cancel_consumer("lookup.afterpay.bulk", destination=[name], reply=True, timeout=2)
         done = until(lambda: found if (found := piped(env, "health", "--worker", name)).returncode else None, 15, 0.5)
         assert f"{name}: it takes from no queue" in done.stderr

@@ -68,7 +68,7 @@ def test_a_message_that_cannot_be_run_goes_to_quarantine(
     code = BROKEN.format(module=module, name=name, method=method, error=error)
     worker = start([sys.executable, "-c", code], name="worker", cwd=ROOT, env=service.environment)
     try:
-        wait_for_line(worker, r" ready\.$", 30)
+        wait_for_line(worker, r" ready\.", 30)
         service.send("opay", [{"opay_token": "OPAY_TOKEN_visa~broken"}])
         [raw] = service.redis.lrange("lookup.opay.interactive", 0, -1) or [None]
         wait_for_line(worker, "goes to quarantine", 10)

@@ -45,7 +45,7 @@ def test_a_worker_runs_from_its_lock_and_what_its_image_copies(service: Service,
     ]
     worker = start(command, name="worker", cwd=tmp_path / "srv", env=service.environment)
     try:
-        wait_for_line(worker, r" ready\.$", 60)
+        wait_for_line(worker, r" ready\.", 60)
         health = [str(programs / "python"), "-m", "cardtoken", "health", "--worker", "image@test"]
         done = subprocess.run(health, cwd=tmp_path / "srv", env=service.environment, timeout=30, check=False)
         assert done.returncode == 0

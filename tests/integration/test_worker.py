@@ -64,7 +64,7 @@ def test_a_retry_is_a_celery_retry_with_its_reason(service: Service) -> None:
         "opay: 1 timeout 09 at attempt 1; again in _ s",
         "opay: 1 timeout 09 at attempt 2; again in _ s",
     ]
-    assert {event["kwargs"] for event in ours if event["type"] == "task-received"} == {"1 lookup · default"}
+    assert {event["kwargs"] for event in ours if event["type"] == "task-received"} == {"1 lookup · opay · default"}
     told = json.dumps(events.seen)
     assert SECRET not in told
     assert "7c9e6679f3b4d3a1" not in told
@@ -82,7 +82,7 @@ def test_inspection_shows_how_many_and_never_what(service: Service) -> None:
 
     shown = until(active)
     assert [task["id"] for task in shown] == [task_id]
-    assert shown[0]["kwargs"] == "1 lookup · default"
+    assert shown[0]["kwargs"] == "1 lookup · opay · default"
     assert "0123456789abcdef" not in json.dumps(shown)
     service.results(task_id, 1)
 
@@ -104,7 +104,7 @@ def test_what_shows_at_debug_level_is_no_secret(fresh: Service) -> None:
         fresh.results(fresh.send("afterpay", afterpay, lane="bulk"), 3)
         assert worker.stop() == 0
         log = worker.log
-    assert "retry: Retry in" in log
+    assert "again_in" in log
     for secret in ("00112233", "OPAYPRV", "merchantABC", "Bearer", "YWZ0ZXJwYXk6", "@example.com"):
         assert secret not in log, secret
 
@@ -265,7 +265,7 @@ def test_a_password_that_redis_refuses_is_told_without_it(simulator: Simulator) 
 def test_sigterm_ends_a_worker_whose_retries_wait(fresh: Service) -> None:
     with fresh.worker(RETRY_BASE_DELAY="30", RETRY_MAX_DELAY="60") as worker:
         fresh.send("opay", [{"opay_token": "OPAY_TOKEN_rate-limited-1-30~term"}], lane="bulk")
-        wait_for_line(worker.child, "retry: Retry in", 20)
+        wait_for_line(worker.child, "again_in", 20)
         begun = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - begun < 10

@@ -1,0 +1,110 @@
+"""What is told of one provider's lookups, in metrics, in the log and to Sentry. No card holder's data, no token."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection
+from time import monotonic
+
+from cardtoken.contract import Lane, Status
+from tasks.lookups import Held, Postponed, Settled
+from tasks.outcomes import Failure, Found, NotFound, Outcome
+from tasks.telemetry import metrics, reports
+from tasks.wire import HttpRequest, HttpResponse
+
+#: The line of a lookup; -l WARNING leaves these lines out, and with them a twentieth of a busy worker's time.
+logger = logging.getLogger("lookup")
+
+Send = Callable[[HttpRequest, float | None], HttpResponse | Failure]
+
+
+class Observer:
+    """Of one provider. ``codes`` are those of its table; any other is told as ``other``, but in the log."""
+
+    def __init__(self, provider: str, codes: Collection[str] = ()) -> None:
+        self._provider = provider
+        self._codes = frozenset(codes)
+        self._in_flight = metrics.CALLS_IN_FLIGHT.labels(provider)
+        self._exchange_seconds = metrics.EXCHANGE_SECONDS.labels(provider)
+
+    def exchange(self, send: Send, request: HttpRequest, until: float | None) -> HttpResponse | Failure:
+        """Make an exchange, measured."""
+        span = reports.exchange_span(request)
+        self._in_flight.inc()
+        began = monotonic()
+        response = send(request, until)
+        self._exchange_seconds.observe(monotonic() - began)
+        self._in_flight.dec()
+        if span is not None:
+            reports.end_span(span, response)
+        return response
+
+    def attempted(self, lane: Lane, outcome: Outcome, calls: int) -> None:
+        """So many calls were made for a lookup, the last of which came to this."""
+        if calls:
+            metrics.ATTEMPTS.labels(self._provider, lane, _kind(outcome)).inc(calls)
+
+    def postponed(self, lane: Lane, step: Postponed) -> None:
+        """A lookup will be tried again."""
+        category, code = self._labels(step.why)
+        metrics.RETRIES.labels(self._provider, lane, category, code).inc()
+
+    def held(self, lane: Lane, steps: Collection[Held]) -> None:
+        """Lookups go back without a call."""
+        for reason, count in Counter("circuit" if step.sick else "rate_limit" for step in steps).items():
+            metrics.HELD.labels(self._provider, lane, reason).inc(count)
+
+    def settled(self, lane: Lane, task_id: str, step: Settled) -> None:
+        """A lookup's result is out."""
+        lookup, outcome = step.lookup, step.outcome
+        status = _status(outcome)
+        category, code = self._labels(outcome)
+        seconds = max(0.0, (step.completed_at - lookup.requested_at).total_seconds())
+        metrics.LOOKUPS.labels(self._provider, lane, status, category, code).inc()
+        metrics.LOOKUP_SECONDS.labels(self._provider, lane, status).observe(seconds)
+        if isinstance(outcome, Failure):
+            reports.given_up(self._provider, lookup.account, outcome, code)
+        if logger.isEnabledFor(logging.INFO):
+            line: dict[str, object] = {
+                "provider": self._provider,
+                "account": lookup.account,
+                "lane": str(lane),
+                "status": str(status),
+                "attempts": lookup.attempts,
+                "total_seconds": round(seconds, 3),
+                "lookup_id": lookup.shown_id,
+                "task_id": task_id,
+            }
+            if isinstance(outcome, Failure):
+                line |= {"category": str(outcome.category), "code": outcome.code}
+            if step.call_seconds is not None:
+                line["call_seconds"] = round(step.call_seconds, 3)
+            logger.info("%s", status, extra=line)
+
+    def _labels(self, outcome: Outcome) -> tuple[str, str]:
+        if not isinstance(outcome, Failure):
+            return "", ""
+        # Where a provider's table is of HTTP statuses, one of these is the code.
+        for code in (outcome.code, str(outcome.http_status)):
+            if code in self._codes:
+                return str(outcome.category), str(code)
+        return str(outcome.category), "other" if outcome.code else ""
+
+
+def retried(*, task_id: str, provider: str, lane: Lane, lookups: int, again_in: float, why: str) -> None:
+    """A message goes back to its queue, because of a failure."""
+    line = {"provider": provider, "lane": str(lane), "lookups": lookups, "again_in": round(again_in, 1)}
+    logger.info("retry: %s", why, extra={**line, "task_id": task_id})
+
+
+def _status(outcome: Outcome) -> Status:
+    match outcome:
+        case Found():
+            return Status.FOUND
+        case NotFound():
+            return Status.NOT_FOUND
+        case _:
+            return Status.FAILED
+
+
+def _kind(outcome: Outcome) -> str:
+    return str(outcome.category) if isinstance(outcome, Failure) else str(_status(outcome))

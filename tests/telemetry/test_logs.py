@@ -1,0 +1,65 @@
+"""The log of a worker, as JSON and for a terminal."""
+
+import json
+from typing import Any
+
+from tests.harness import Service, until
+
+SECRET = "8f7e6d5c4b3a29180706"
+
+
+def documents(lines: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def test_a_lookup_is_one_line_that_says_how_it_ended(service: Service) -> None:
+    with service.worker("-Q", "lookup.opay.bulk") as worker:
+        requests = [
+            {"opay_token": f"OPAY_TOKEN_timeout-1~{SECRET}", "lookup_id": "order-1"},
+            {"opay_token": f"OPAY_TOKEN_code-20000~{SECRET}", "lookup_id": "order-2", "metadata": {"m": SECRET}},
+            {"opay_token": SECRET * 2, "lookup_id": SECRET * 2},
+            {"opay_token": "", "lookup_id": "order-4"},
+        ]
+        task_id = service.send("opay", requests, lane="bulk")
+        service.results(task_id, 4)
+        until(lambda: True if sum(line["logger"] == "lookup" for line in documents(worker.lines)) >= 5 else None)
+        told = documents(worker.lines)
+        assert worker.stop() == 0
+    lines = [line for line in told if line["logger"] == "lookup"]
+    ended = {line["lookup_id"]: line for line in lines if "lookup_id" in line}
+    assert set(ended) == {"order-1", "order-2", f"****{SECRET[-4:]}", "order-4"}
+    for line in ended.values():
+        assert (line["provider"], line["account"], line["lane"]) == ("opay", "default", "bulk")
+        assert line["task_id"] == task_id
+        assert line["level"] == "info"
+        assert line["total_seconds"] >= line.get("call_seconds", 0)
+    assert (ended["order-1"]["status"], ended["order-1"]["attempts"]) == ("found", 2)
+    refused = ended["order-2"]
+    assert (refused["status"], refused["category"], refused["code"]) == ("failed", "rejected", "20000")
+    assert refused["call_seconds"] >= 0
+    assert ended["order-4"]["category"] == "invalid_request"
+    assert "call_seconds" not in ended["order-4"], "nobody was called"
+    (again,) = (line for line in lines if "again_in" in line)
+    assert again["message"].startswith("retry: opay: 1 timeout 09 at attempt 1")
+    assert (again["lookups"], again["task_id"]) == (1, task_id)
+    assert len(lines) == 5
+    assert SECRET not in json.dumps(told).replace(f"****{SECRET[-4:]}", "")
+
+
+def test_celery_says_nothing_of_each_message(service: Service) -> None:
+    with service.worker() as worker:
+        service.results(service.send("opay", [{"opay_token": "OPAY_TOKEN_visa"}]), 1)
+        assert worker.stop() == 0
+        assert not any("succeeded in" in line or "] received" in line for line in worker.lines)
+
+
+def test_for_a_terminal_it_is_made_to_be_read(service: Service) -> None:
+    with service.worker(LOG_FORMAT="console") as worker:
+        service.results(service.send("opay", [{"opay_token": "OPAY_TOKEN_visa", "lookup_id": "order-9"}]), 1)
+        until(lambda: True if "order-9" in worker.log else None)
+        (line,) = (line for line in worker.lines if "order-9" in line)
+        assert worker.stop() == 0
+    assert "found" in line
+    assert "lookup_id=order-9" in line
+    assert "provider=opay" in line
+    assert documents(worker.lines) == []
