@@ -50,10 +50,13 @@ $(VENV)-%/installed: requirements/%.txt
 check: lint types imports tools ## lint, types, import rules, and the tests that need more than Python
 	$(BIN)/python -m pytest -m tools $(PYTEST_ARGS)
 
-tools: ## install what those tests need: Debian's redis-server (as root, or with sudo)
-	@command -v redis-server >/dev/null || { \
-		sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
-		$$sudo apt-get update -q && RUNLEVEL=1 $$sudo apt-get install -q -y --no-install-recommends redis-server; }
+# program:package of Debian
+TOOLS := redis-server:redis-server chromium:chromium promtool:prometheus
+
+tools: ## install what those tests need, of Debian's packages (as root, or with sudo): redis-server, chromium, prometheus
+	@missing=""; for each in $(TOOLS); do command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
+	test -z "$$missing" || { sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
+		$$sudo apt-get update -q && RUNLEVEL=1 $$sudo apt-get install -q -y --no-install-recommends $$missing; }
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

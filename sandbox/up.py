@@ -11,7 +11,7 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox.demo import ROOT, environment
@@ -29,6 +29,7 @@ def procfile() -> dict[str, str]:
 def up(port: int) -> int:
     """Run it; answers the exit status."""
     flower_port, password = _free(port), secrets.token_urlsafe(9)
+    metrics = {lane: _free(0) for lane in ("interactive", "bulk")}
     with (
         tempfile.TemporaryDirectory() as folder,
         RedisServer(appendonly=True) as server,
@@ -42,16 +43,19 @@ def up(port: int) -> int:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "FLOWER_PORT": str(flower_port),
             "FLOWER_BASIC_AUTH": f"demo:{password}",
+            "FLOWER_DB": f"{folder}/flower/tasks",
+            **{f"{lane.upper()}_METRICS_PORT": str(port) for lane, port in metrics.items()},
         }
         for name, command in procfile().items():
             child = processes.start(name, ["/bin/sh", "-c", f"exec {command}"], env=chosen, cwd=ROOT)
             if "worker" in command:
                 wait_for_line(child, r" ready\.", 60)
-        processes.say(_next(server.url, flower_port, password))
+        processes.say(_next(server.url, flower_port, password, metrics))
         return processes.run()
 
 
-def _next(redis_url: str, flower_port: int, password: str) -> str:
+def _next(redis_url: str, flower_port: int, password: str, metrics: Mapping[str, int]) -> str:
+    where = ", ".join(f"http://127.0.0.1:{port}/metrics ({lane})" for lane, port in metrics.items())
     return f"""
 Everything runs, until Ctrl-C. In another terminal:
 
@@ -61,6 +65,7 @@ Everything runs, until Ctrl-C. In another terminal:
   .venv/bin/cardtoken status --watch
 
 Flower: http://127.0.0.1:{flower_port} (user demo, password {password}).
+Metrics: {where}
 References that the simulated providers know: simulator/README.md.
 """
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -114,6 +115,9 @@ app.conf.task_routes = {
     f"lookup.{provider}": {"queue": queues.queue_name(provider, Lane.BULK)} for provider in configuration.accounts
 }
 
+# Where `celery -A tasks flower` finds its settings, unless it is told of others.
+os.environ.setdefault("FLOWER_CONF", str(Path(celeryconfig.__file__).with_name("flowerconfig.py")))
+
 _redactor = Redactor(configuration.secrets)
 _stopping = threading.Event()
 _worker: _Worker | None = None
@@ -176,10 +180,10 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
     dead_letters = Bounds(settings.dead_letter_retention, settings.dead_letter_maxlen)
     claims = Claims(redis, settings.lease_seconds, settings.max_message_bytes)
     names = frozenset(f"lookup.{name}" for name in PROVIDERS)
-    intake = Intake(names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters))
-    retention = Retention(redis, results, dead_letters)
     # Those of a provider that is off too: a queue taken up at run time must not fall to the stock transport.
     ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
+    intake = Intake(names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters), ours)
+    retention = Retention(redis, results, dead_letters)
     throttle = Throttle(_shut(desks))
     transport.install(transport.Broker(redis, claims, intake, pulse, throttle, ours, threads))
     there = Presence(redis, claims.worker, name, threads, lambda: (pulse.queues, len(claims), pulse.since))

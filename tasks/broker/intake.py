@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -34,13 +34,17 @@ register("lookup", json.dumps, lambda body: body, content_type=CONTENT_TYPE, con
 
 
 class Intake:
-    """The door between a queue and Celery. ``limit``: bytes of a body once it is decompressed."""
+    """The door between ``queues`` and Celery. ``limit``: bytes of a body once it is decompressed."""
 
-    def __init__(self, tasks: frozenset[str], limit: int, claims: Claims, quarantine: Quarantine) -> None:
+    def __init__(
+        self, tasks: frozenset[str], limit: int, claims: Claims, quarantine: Quarantine, queues: Iterable[str]
+    ) -> None:
         self._tasks = tasks
         self._limit = limit
         self._claims = claims
         self._quarantine = quarantine
+        for queue in queues:
+            metrics.QUARANTINED.labels(queue)  # from the start, at 0
 
     def admit(self, claim: Claim) -> Mapping[str, Any] | None:
         """The claim as a message for kombu, or None when it waits for its time or went to quarantine."""

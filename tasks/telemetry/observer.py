@@ -25,6 +25,11 @@ class Observer:
         self._codes = frozenset(codes)
         self._in_flight = metrics.CALLS_IN_FLIGHT.labels(provider)
         self._exchange_seconds = metrics.EXCHANGE_SECONDS.labels(provider)
+        # From the start, at 0: Prometheus sees no increase in what was not there before.
+        metrics.SUPPRESSED.labels(provider)
+        for lane in Lane:
+            for status in (Status.FOUND, Status.NOT_FOUND):
+                metrics.LOOKUPS.labels(provider, lane, status, "", "")
 
     def exchange(self, send: Send, request: HttpRequest, until: float | None) -> HttpResponse | Failure:
         """Make an exchange, measured."""

@@ -42,6 +42,8 @@ def test_it_runs_everything_and_says_what_to_try_next() -> None:
         assert told is not None
         assert requests.get(told[1], timeout=10).status_code == 401
         assert requests.get(told[1], auth=(told[2], told[3]), timeout=10).status_code == 200
+        for metrics in re.findall(r"http://\S+/metrics", "\n".join(lines)):
+            assert "cardtoken_lookups_total" in requests.get(metrics, timeout=10).text
         started = psutil.Process(up.pid).children(recursive=True)
         assert len(started) >= 5
         up.send_signal(signal.SIGINT)

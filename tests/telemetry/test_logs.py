@@ -1,11 +1,21 @@
 """The log of a worker, as JSON and for a terminal."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
-from tests.harness import Service, until
+import pytest
+
+from sandbox.redis_server import RedisServer
+from tests.harness import Service, Simulator, until
 
 SECRET = "8f7e6d5c4b3a29180706"
+
+
+@pytest.fixture(scope="module")
+def service(simulator: Simulator) -> Iterator[Service]:
+    with RedisServer() as server:
+        yield Service(server, simulator)
 
 
 def documents(lines: list[str]) -> list[dict[str, Any]]:

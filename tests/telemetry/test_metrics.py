@@ -44,8 +44,8 @@ def measured(service: Service, *args: str, **environment: str) -> Iterator[tuple
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with RedisServer() as server, Simulator() as simulator:
+def service(simulator: Simulator) -> Iterator[Service]:
+    with RedisServer() as server:
         yield Service(server, simulator)
 
 

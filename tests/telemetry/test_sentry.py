@@ -25,8 +25,8 @@ def sentry() -> Iterator[SentryServer]:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with RedisServer() as server, Simulator() as simulator:
+def service(simulator: Simulator) -> Iterator[Service]:
+    with RedisServer() as server:
         yield Service(server, simulator)
 
 
