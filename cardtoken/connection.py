@@ -13,8 +13,30 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 _SENTINEL = "sentinel://"
+SCHEMES = ("redis://", "rediss://", "sentinel://")
 #: More than a server admits: what waits for an answer holds a connection, and is not to wait for another's as well.
 _MAX_CONNECTIONS = 10_000
+
+
+def check_url(url: str, schemes: tuple[str, ...] = (*SCHEMES, "unix://")) -> None:
+    """Raise ValueError, in words that quote nothing of the URL, where it cannot be understood."""
+    *sentinels, last = url.split(";")
+    for part in (*sentinels, last):
+        try:
+            parts = urlsplit(part)
+            _ = parts.port
+            host = parts.hostname
+        except ValueError:
+            raise ValueError("is no URL; write / @ : in a password as %2F %40 %3A") from None
+        if not part.startswith(schemes) or not (host or part.startswith("unix://")):
+            raise ValueError("must begin with one of " + ", ".join(schemes) + " and name a host")
+        if part.startswith("unix://"):
+            continue
+        if parts.query or parts.fragment:
+            raise ValueError("must have nothing behind the database's number")
+        database = parts.path.strip("/")
+        if database and (part is not last or not (database.isascii() and database.isdigit())):
+            raise ValueError("must end with the number of a database, such as /0; write / in a password as %2F")
 
 
 def connect(
@@ -29,9 +51,10 @@ def connect(
     """A client, thread-safe, that connects when it is first used and does not retry by itself.
 
     ``url`` is ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://HOST:PORT;sentinel://HOST:PORT/DB``. A server
-    that needs longer than ``socket_timeout`` seconds for one command is treated as away. Raises ValueError for any
-    other URL.
+    that needs longer than ``socket_timeout`` seconds for one command is treated as away. Raises ValueError, which
+    quotes nothing of it, for any other URL.
     """
+    check_url(url)
     options = _options(url, ca_file, client_name, socket_timeout)
     # Whoever asks knows for how long to go on trying; a hidden second try would only blur the first failure.
     options["retry"] = Retry(NoBackoff(), 0)
@@ -58,6 +81,7 @@ def connect_async(
     import redis.asyncio.retry
     import redis.asyncio.sentinel
 
+    check_url(url)
     options = _options(url, ca_file, client_name, socket_timeout)
     options["retry"] = redis.asyncio.retry.Retry(NoBackoff(), 0)
     if not url.startswith(_SENTINEL):

@@ -72,7 +72,7 @@ if not (basic_auth or options.auth or options.unix_socket or _loopback(address))
 read_only = options.read_only if _said("read_only") else True
 
 if not _said("tasks_columns"):
-    tasks_columns = "name,state,kwargs,retries,exception,result,received,started,runtime,worker,uuid"
+    tasks_columns = "name,state,kwargs,retries,exception,result,received,runtime,worker,uuid"
 
 persistent = options.persistent if _said("persistent") else True
 db = _state() if persistent else options.db

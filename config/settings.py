@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cardtoken.connection import SCHEMES, check_url
 from cardtoken.secret import Secret
 from config.accounts import Accounts, plain_http_faults, read_accounts
 from config.environment import DOTENV, read_secret_files, variables
@@ -27,7 +27,6 @@ from config.faults import ConfigurationError, Fault, faults_of
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Retention = Annotated[int, Field(ge=1, le=31_536_000)]
-_SCHEMES = ("redis://", "rediss://", "sentinel://")
 
 
 def _readable(path: Path) -> Path:
@@ -38,25 +37,6 @@ def _readable(path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     return path
-
-
-def _check_redis_url(url: str) -> None:
-    """Raise ValueError, in words that quote nothing of the URL, where it cannot be understood."""
-    *sentinels, last = url.split(";")
-    for part in (*sentinels, last):
-        try:
-            parts = urlsplit(part)
-            _ = parts.port
-            host = parts.hostname
-        except ValueError:
-            raise ValueError("is no URL; write / @ : in a password as %2F %40 %3A") from None
-        if not part.startswith(_SCHEMES) or not host:
-            raise ValueError("must begin with one of " + ", ".join(_SCHEMES) + " and name a host")
-        if parts.query or parts.fragment:
-            raise ValueError("must have nothing behind the database's number")
-        database = parts.path.strip("/")
-        if database and (part is not last or not (database.isascii() and database.isdigit())):
-            raise ValueError("must end with the number of a database, such as /0; write / in a password as %2F")
 
 
 _RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/(s|m)", re.ASCII)
@@ -164,7 +144,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_scheme(cls, value: Secret, info: ValidationInfo) -> Secret:
         url = value.get_secret_value()
-        _check_redis_url(url)
+        check_url(url, SCHEMES)
         if url.startswith("sentinel://") and not info.data.get("redis_sentinel_master"):
             raise ValueError("is sentinel://, so REDIS_SENTINEL_MASTER is needed")
         return value

@@ -10,6 +10,8 @@ from collections import deque
 
 MAX_REQUEST_IDS = 200_000
 MAX_TOKENS = 10_000
+#: How each of them begins: so that it can be searched for where it must not be.
+TOKEN_PREFIX = "simulated-access-token."  # noqa: S105 - it opens nothing
 
 
 class AccessTokens:
@@ -27,7 +29,7 @@ class AccessTokens:
             self._expiry = {token: expiry for token, expiry in self._expiry.items() if expiry > now}
         if len(self._expiry) >= MAX_TOKENS:
             del self._expiry[next(iter(self._expiry))]
-        token = secrets.token_urlsafe(32)
+        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
         self._expiry[token] = now + self._lifetime
         return token, int(self._lifetime) if self._lifetime == int(self._lifetime) else self._lifetime
 

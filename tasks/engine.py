@@ -259,7 +259,7 @@ class Engine:
                     return lookup, got
                 token = got
             query = Query(request.reference, credentials.account, secrets.token_hex(16), token)
-            response = self._observer.exchange(self._http.send, self._provider.build(query), until)
+            response = self._observer.exchange(self._http.send, self._provider.build(query), until, query.reference)
             faults.reached("asked")
             if isinstance(response, Failure):
                 return lookup, response

@@ -79,7 +79,14 @@ class Context:
         click.echo(json.dumps(document, indent=2 if self.on_a_terminal else None, ensure_ascii=False))
 
     def _url(self) -> str:
-        return self.redis_url or _secret("REDIS_URL") or _LOCAL
+        from cardtoken.connection import check_url
+
+        url = self.redis_url or _secret("REDIS_URL") or _LOCAL
+        try:
+            check_url(url)
+        except ValueError as error:
+            raise click.UsageError(f"REDIS_URL {error}") from None
+        return url
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -19,7 +19,7 @@ _WAIT: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 LOOKUPS: Final = Counter(
     "cardtoken_lookups",
-    "Lookups that ended. `code` is the provider's, where its table has it, else `other`.",
+    "Lookups that ended. `code`: the provider's, where its table has it, else the HTTP status or `other`.",
     ["provider", "lane", "status", "category", "code"],
     registry=REGISTRY,
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from time import monotonic
 
 from cardtoken.contract import Lane, Status
+from cardtoken.secret import CardToken
 from tasks.lookups import Held, Postponed, Settled
 from tasks.outcomes import Failure, Found, NotFound, Outcome
 from tasks.telemetry import metrics, reports
@@ -18,7 +19,7 @@ Send = Callable[[HttpRequest, float | None], HttpResponse | Failure]
 
 
 class Observer:
-    """Of one provider. ``codes`` are those of its table; any other is told as ``other``, but in the log."""
+    """Of one provider. ``codes`` are those of its table; for any other the HTTP status is told, or ``other``, but in the log."""
 
     def __init__(self, provider: str, codes: Collection[str] = ()) -> None:
         self._provider = provider
@@ -31,9 +32,11 @@ class Observer:
             for status in (Status.FOUND, Status.NOT_FOUND):
                 metrics.LOOKUPS.labels(provider, lane, status, "", "")
 
-    def exchange(self, send: Send, request: HttpRequest, until: float | None) -> HttpResponse | Failure:
-        """Make an exchange, measured."""
-        span = reports.exchange_span(request)
+    def exchange(
+        self, send: Send, request: HttpRequest, until: float | None, reference: CardToken
+    ) -> HttpResponse | Failure:
+        """Make an exchange about a reference, measured."""
+        span = reports.exchange_span(request, reference)
         self._in_flight.inc()
         began = monotonic()
         response = send(request, until)
@@ -88,11 +91,14 @@ class Observer:
     def _labels(self, outcome: Outcome) -> tuple[str, str]:
         if not isinstance(outcome, Failure):
             return "", ""
-        # Where a provider's table is of HTTP statuses, one of these is the code.
-        for code in (outcome.code, str(outcome.http_status)):
-            if code in self._codes:
-                return str(outcome.category), str(code)
-        return str(outcome.category), "other" if outcome.code else ""
+        code = ""
+        if outcome.code in self._codes:
+            code = outcome.code or ""
+        elif outcome.http_status not in {None, 200}:
+            code = str(outcome.http_status)
+        elif outcome.code:
+            code = "other"
+        return str(outcome.category), code
 
 
 def retried(*, task_id: str, provider: str, lane: Lane, lookups: int, again_in: float, why: str) -> None:

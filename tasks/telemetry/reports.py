@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import sentry_sdk
 from sentry_sdk.integrations.atexit import AtexitIntegration
@@ -21,9 +21,10 @@ from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.integrations.redis import RedisIntegration
 from sentry_sdk.integrations.threading import ThreadingIntegration
 
+from cardtoken.secret import CardToken
 from tasks.outcomes import Failure
 from tasks.telemetry import metrics
-from tasks.telemetry.redaction import Redactor
+from tasks.telemetry.redaction import MASK, Redactor
 from tasks.wire import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
@@ -227,13 +228,15 @@ def _tell_given_up(provider: str, account: str, category: str, code: str, *, cou
         scope.capture_message(f"{provider}: lookups given up: {what}", level="error")
 
 
-def exchange_span(request: HttpRequest) -> "Span | None":
-    """A span for a call, where the task is traced. Its URL has neither query nor user."""
+def exchange_span(request: HttpRequest, reference: CardToken) -> "Span | None":
+    """A span for a call, where the task is traced. Its URL has neither query nor user, nor the reference."""
     parent = sentry_sdk.get_current_span()
     if parent is None or not parent.sampled:
         return None
     parts = urlsplit(request.url)
-    url = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    value = reference.get_secret_value()
+    path = parts.path.replace(quote(value, safe=""), MASK).replace(quote(value), MASK).replace(value, MASK)
+    url = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{path}"
     # Not as a context manager: threads share the task's scope, and each would put its span into it.
     span = parent.start_child(op="http.client", name=f"{request.method} {url}")
     span.set_data("http.request.method", request.method)

@@ -32,7 +32,7 @@ def service(simulator: Simulator) -> Iterator[Service]:
 def flower(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
     with Flower(service.environment, tmp_path_factory.mktemp("flower")) as flower:
         # It hears of what happens from then on.
-        until(lambda: True if flower.get("/api/workers").json() else None)
+        until(lambda: True if flower.get("/api/workers?refresh=1").json() else None)
         yield flower
 
 
@@ -141,7 +141,7 @@ def test_the_worker_page_shows_no_secret_setting(service: Service, flower: Flowe
 
 
 def test_nobody_can_do_harm_with_it(service: Service, flower: Flower, page: Page) -> None:
-    (name,) = flower.get("/api/workers").json()
+    (name,) = flower.get("/api/workers?refresh=1").json()
     refused = [
         ("/api/worker/shutdown/" + name, {}),
         ("/api/worker/pool/restart/" + name, {}),
@@ -160,7 +160,7 @@ def test_nobody_can_do_harm_with_it(service: Service, flower: Flower, page: Page
 
 def test_tasks_are_still_there_after_a_restart(service: Service, tmp_path: Path) -> None:
     with Flower(service.environment, tmp_path) as flower:
-        until(lambda: True if flower.get("/api/workers").json() else None)
+        until(lambda: True if flower.get("/api/workers?refresh=1").json() else None)
         task_id = service.send("opay", [{"opay_token": "OPAY_TOKEN_visa"}])
         until(lambda: True if flower.task(task_id) else None)
     assert {oct(each.stat().st_mode & 0o077) for each in tmp_path.iterdir()} == {"0o0"}, "for its user alone"
