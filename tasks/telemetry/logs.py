@@ -1,6 +1,6 @@
 """The log: one line for each lookup that ended and each message that is tried again, as JSON or for a terminal.
 
-Everybody here writes with the standard library's ``logging``; structlog renders. What a line may carry beside its
+Everybody here writes with the standard library's ``logging``. What a line may carry beside its
 words is named in ``FIELDS``: Celery's own records carry a message's arguments.
 """
 
@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
-import structlog
 from celery.app import trace
+from pythonjsonlogger.json import JsonFormatter
 from redis import RedisError
 
 from tasks.telemetry.redaction import Redactor
@@ -31,6 +31,8 @@ FIELDS: Final = (
     "again_in",
     "lookups",
 )
+_NAMES: Final = {"levelname": "level", "name": "logger"}
+_SHOWN: Final = frozenset({*FIELDS, *_NAMES, *_NAMES.values(), "message", "timestamp", "exc_info"})
 #: logger → the least severe level it may speak at. Below it, each of these has a message with a URL and its query, a
 #: message's arguments, or a body in it; Celery's strategy has a line for each message that comes.
 _TAMED: Final = {
@@ -71,34 +73,35 @@ def tame() -> None:
 Format = Literal["json", "console"]
 
 
-class Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders every record, whoever wrote it, and cuts configured secrets out of the line."""
+class _Json(JsonFormatter):
+    """One object on a line: the words first, then the rest."""
 
-    def __init__(self, form: Format | None, redactor: Redactor) -> None:
-        self._redactor = redactor
-        on_a_terminal = sys.stderr.isatty()
-        render: tuple[Any, ...]
-        if form == "console" or (form is None and on_a_terminal):
-            # Not the one with local variables.
-            plain = structlog.dev.plain_traceback
-            time = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False)
-            render = (structlog.dev.ConsoleRenderer(colors=on_a_terminal, exception_formatter=plain),)
-        else:
-            time = structlog.processors.TimeStamper(fmt="iso", utc=True)
-            render = (
-                structlog.processors.format_exc_info,
-                structlog.processors.EventRenamer("message"),
-                structlog.processors.JSONRenderer(ensure_ascii=False),
-            )
+    def __init__(self, redactor: Redactor) -> None:
         super().__init__(
-            foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.stdlib.ExtraAdder(allow=FIELDS),
-                time,
-            ],
-            processors=[self.remove_processors_meta, *render],
+            ["message", "levelname", "name"], json_ensure_ascii=False, timestamp=True, rename_fields=_NAMES
         )
+        self._redactor = redactor
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        super().add_fields(log_data, record, message_dict)
+        for name in log_data.keys() - _SHOWN:
+            del log_data[name]
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor.text(super().format(record))
+
+
+class _Console(logging.Formatter):
+    """For a terminal."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s", datefmt="%H:%M:%S")
+        self._redactor = redactor
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        given = ((name, record.__dict__.get(name)) for name in FIELDS)
+        fields = "  ".join(f"{name}={value}" for name, value in given if value is not None)
+        return f"{super().formatMessage(record)}  {fields}".rstrip()
 
     def format(self, record: logging.LogRecord) -> str:
         return self._redactor.text(super().format(record))
@@ -106,6 +109,7 @@ class Formatter(structlog.stdlib.ProcessorFormatter):
 
 def render(loggers: Iterable[logging.Logger], form: Format | None, redactor: Redactor) -> None:
     """Let the handlers that Celery gave these loggers write our lines. ``form`` None: as suits standard error."""
+    console = form == "console" or (form is None and sys.stderr.isatty())
     for logger in loggers:
         for handler in logger.handlers:
-            handler.setFormatter(Formatter(form, redactor))
+            handler.setFormatter(_Console(redactor) if console else _Json(redactor))

@@ -19,7 +19,7 @@ Send = Callable[[HttpRequest, float | None], HttpResponse | Failure]
 
 
 class Observer:
-    """Of one provider. ``codes`` are those of its table; for any other the HTTP status is told, or ``other``, but in the log."""
+    """Of one provider. ``codes`` are those of its table; any other is told, but in the log, as the HTTP status."""
 
     def __init__(self, provider: str, codes: Collection[str] = ()) -> None:
         self._provider = provider

@@ -9,17 +9,9 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
-
-import sentry_sdk
-from sentry_sdk.integrations.atexit import AtexitIntegration
-from sentry_sdk.integrations.celery import CeleryIntegration
-from sentry_sdk.integrations.dedupe import DedupeIntegration
-from sentry_sdk.integrations.excepthook import ExcepthookIntegration
-from sentry_sdk.integrations.logging import LoggingIntegration
-from sentry_sdk.integrations.redis import RedisIntegration
-from sentry_sdk.integrations.threading import ThreadingIntegration
 
 from cardtoken.secret import CardToken
 from tasks.outcomes import Failure
@@ -31,6 +23,8 @@ if TYPE_CHECKING:
     from sentry_sdk.tracing import Span
     from sentry_sdk.types import Event, Hint
 
+#: The SDK, once it is wanted: importing it takes a twentieth of a worker's start.
+_sdk: ModuleType | None = None
 #: Seconds between two events that are alike.
 PAUSE: Final = 60.0
 #: Seconds that ending may wait for events to be sent.
@@ -149,6 +143,17 @@ def sampler(rate: float) -> Callable[[dict[str, Any]], float]:
 
 def start(dsn: str, *, environment: str, release: str, traces: float, redactor: Redactor) -> None:
     """Tell Sentry from now on. ``traces``: the share of tasks, from 0 to 1, of which it gets a trace."""
+    global _sdk  # noqa: PLW0603 - a process tells Sentry or it does not
+    import sentry_sdk
+    from sentry_sdk.integrations.atexit import AtexitIntegration
+    from sentry_sdk.integrations.celery import CeleryIntegration
+    from sentry_sdk.integrations.dedupe import DedupeIntegration
+    from sentry_sdk.integrations.excepthook import ExcepthookIntegration
+    from sentry_sdk.integrations.logging import LoggingIntegration
+    from sentry_sdk.integrations.redis import RedisIntegration
+    from sentry_sdk.integrations.threading import ThreadingIntegration
+
+    _sdk = sentry_sdk
     scrub = Scrubber(redactor)
     sentry_sdk.init(
         dsn,
@@ -183,8 +188,9 @@ def start(dsn: str, *, environment: str, release: str, traces: float, redactor: 
 def stop() -> None:
     """Tell what has gathered, and wait some seconds until everything is sent."""
     flush_gathered()
-    with contextlib.suppress(Exception):  # whatever it is: the worker ends all the same
-        sentry_sdk.flush(timeout=_FLUSH)
+    if _sdk is not None:
+        with contextlib.suppress(Exception):  # whatever it is: the worker ends all the same
+            _sdk.flush(timeout=_FLUSH)
 
 
 def flush_gathered() -> None:
@@ -197,20 +203,22 @@ def flush_gathered() -> None:
 def unexpected(error: BaseException) -> None:
     """Tell of an exception that nobody foresaw, with where it came from and without what it says."""
     metrics.UNEXPECTED.inc()
+    if _sdk is None:
+        return
     origin = error.__traceback__
     while origin is not None and origin.tb_next is not None:
         origin = origin.tb_next
     where = f"{origin.tb_frame.f_code.co_filename}:{origin.tb_lineno}" if origin else ""
     count = _once.count(("unexpected", type(error).__name__, where))
     if count:
-        with sentry_sdk.new_scope() as scope:
+        with _sdk.new_scope() as scope:
             scope.set_tag("times", count)
             scope.capture_exception(error)
 
 
 def given_up(provider: str, account: str, failure: Failure, code: str) -> None:
     """Tell that a lookup failed for good. ``code`` is the provider's, of the known ones."""
-    if not failure.category.actionable:
+    if _sdk is None or not failure.category.actionable:
         return
     kind = (provider, account, str(failure.category), code)
     count = _once.count(("given up", *kind))
@@ -219,7 +227,9 @@ def given_up(provider: str, account: str, failure: Failure, code: str) -> None:
 
 
 def _tell_given_up(provider: str, account: str, category: str, code: str, *, count: int) -> None:
-    with sentry_sdk.new_scope() as scope:
+    if _sdk is None:
+        return
+    with _sdk.new_scope() as scope:
         scope.fingerprint = ["lookups given up", provider, category, code]
         for name, value in {"provider": provider, "account": account, "category": category, "code": code}.items():
             scope.set_tag(name, value or "none")
@@ -230,7 +240,9 @@ def _tell_given_up(provider: str, account: str, category: str, code: str, *, cou
 
 def exchange_span(request: HttpRequest, reference: CardToken) -> "Span | None":
     """A span for a call, where the task is traced. Its URL has neither query nor user, nor the reference."""
-    parent = sentry_sdk.get_current_span()
+    if _sdk is None:
+        return None
+    parent: Span | None = _sdk.get_current_span()
     if parent is None or not parent.sampled:
         return None
     parts = urlsplit(request.url)

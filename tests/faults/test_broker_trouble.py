@@ -31,7 +31,7 @@ def outage(service: Service, ledger: Ledger, worker: Worker) -> Iterator[None]:
     ledger.settled()
     assert worker.child.poll() is None
     assert worker.child.pid == pid
-    trouble = [line for line in worker.lines[said:] if "Task lookup" not in line]
+    trouble = [line for line in worker.lines[said:] if '"logger": "lookup"' not in line]
     assert len(trouble) < _MANY, "\n".join(trouble)
 
 

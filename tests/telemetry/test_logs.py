@@ -41,7 +41,7 @@ def test_a_lookup_is_one_line_that_says_how_it_ended(service: Service) -> None:
     for line in ended.values():
         assert (line["provider"], line["account"], line["lane"]) == ("opay", "default", "bulk")
         assert line["task_id"] == task_id
-        assert line["level"] == "info"
+        assert line["level"] == "INFO"
         assert line["total_seconds"] >= line.get("call_seconds", 0)
     assert (ended["order-1"]["status"], ended["order-1"]["attempts"]) == ("found", 2)
     refused = ended["order-2"]
