@@ -144,8 +144,9 @@ def test_what_is_planted_comes_out_nowhere(accounts: Path, tmp_path: Path) -> No
             inspect = service.producer.control.inspect(timeout=1)
             for what in ("active", "reserved", "scheduled", "revoked", "stats", "conf", "report"):
                 surfaces.add(f"inspect {what}", repr(getattr(inspect, what)()))
-            ours = psutil.Process().children(recursive=True)
-            surfaces.add("ps", "\n".join(" ".join(each.cmdline()) for each in ours if each.is_running()))
+            surfaces.add(
+                "ps", "\n".join(" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"]))
+            )
             assert worker.stop() == 0
             surfaces.add("log at DEBUG", worker.log)
         crashes(service, surfaces, tmp_path)
