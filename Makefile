@@ -13,7 +13,7 @@ BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up test soak bench check tools lint types imports lock clean
+.PHONY: help install demo up contract test soak bench check tools lint types imports lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: $(VENV)/installed ## see the main job end to end: Redis, providers, worker
 
 up: $(VENV)/installed ## the demo that stays: Redis, providers, a worker for each lane and Flower, until Ctrl-C
 	@$(BIN)/python -m sandbox.up
+
+contract: $(VENV)/installed ## write docs/schemas: the contract as JSON Schemas and AsyncAPI, from the models
+	@$(BIN)/python -m sandbox.contract
 
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not tools" $(PYTEST_ARGS)

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializationInfo,
+    WithJsonSchema,
     field_validator,
 )
 
@@ -125,7 +126,12 @@ def format_time(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-Time = Annotated[datetime, BeforeValidator(parse_time), PlainSerializer(format_time, return_type=str, when_used="json")]
+Time = Annotated[
+    datetime,
+    BeforeValidator(parse_time),
+    PlainSerializer(format_time, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 LookupId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}\z")]
 QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}\z")]
 
@@ -147,12 +153,24 @@ def _wire(value: CardToken, info: SerializationInfo) -> str:
 
 
 #: A card token, or what leads to one: in clear where it is written to a queue, masked everywhere else.
-WireToken = Annotated[CardToken, PlainSerializer(_wire, return_type=str, when_used="json")]
-Reference = Annotated[WireToken, AfterValidator(_sized)]
+WireToken = Annotated[
+    CardToken, PlainSerializer(_wire, return_type=str, when_used="json"), WithJsonSchema({"type": "string"})
+]
+Reference = Annotated[
+    WireToken,
+    AfterValidator(_sized),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _MAX_REFERENCE}),
+]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=False)
+    model_config = ConfigDict(
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+        # What is written has every field, null where there is nothing to say.
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class LookupRequest(_Model):
@@ -169,7 +187,9 @@ class LookupRequest(_Model):
     reply_to: QueueName = DEFAULT
     requested_at: Time | None = None
     deadline: Time | None = None
-    metadata: dict[str, str] = Field(default_factory=dict, repr=False)
+    metadata: dict[str, str] = Field(
+        default_factory=dict, repr=False, json_schema_extra={"maxProperties": _MAX_METADATA_KEYS}
+    )
 
     @property
     def reference(self) -> CardToken:
@@ -227,13 +247,13 @@ class TokenRecord(_Model):
     """What is behind a card token, the same for every provider. What the provider did not give is None."""
 
     value: WireToken
-    brand: str | None = None
+    brand: str | None = Field(default=None, examples=[str(each) for each in Brand])
     brand_raw: str | None = None
     first6: str | None = Field(default=None, repr=False)
     last4: str | None = None
     exp_month: int | None = None
     exp_year: int | None = None
-    funding: str | None = None
+    funding: str | None = Field(default=None, examples=[str(each) for each in Funding])
     product: str | None = None
     issuer: str | None = None
     country: str | None = None
@@ -247,7 +267,7 @@ class TokenRecord(_Model):
 class LookupFailure(_Model):
     """Why a lookup failed: ``code`` and ``message`` are the provider's own where it gave them."""
 
-    category: str
+    category: str = Field(examples=[str(each) for each in Category])
     code: str | None = None
     message: str = Field(max_length=MAX_ERROR_MESSAGE)
     http_status: int | None = None

@@ -22,7 +22,7 @@ _PATIENCE: Final = 300.0
 
 def outage(plan: Plan) -> Record:
     """OPay is dead for a minute, with a backlog of bulk lookups, and shoppers who go on asking."""
-    count, seconds = plan.of(20_000, 500), max(12.0, 60.0 * min(1.0, plan.scale))
+    count, seconds = plan.of(20_000, 500), max(9.0, 60.0 * min(1.0, plan.scale))
     with _service(BULK_DEADLINE="3600") as (service, stack):
         bulk = stack(service, "-Q", "lookup.opay.bulk")
         stack(service, "-Q", "lookup.opay.interactive")
@@ -109,7 +109,7 @@ def hanging(plan: Plan) -> Record:
 
 def rate_limit(plan: Plan) -> Record:
     """Three workers keep to 50 calls a second, with a backlog of bulk and ten interactive lookups a second."""
-    seconds = max(8.0, 30.0 * plan.scale)
+    seconds = max(5.0, 30.0 * plan.scale)
     with _service(OPAY_RATE_LIMIT="50/s") as (service, stack):
         for _ in range(3):
             stack(service)
@@ -140,7 +140,7 @@ def rate_limit(plan: Plan) -> Record:
 
 def half_well(plan: Plan) -> Record:
     """A provider fails every second call for a minute; the circuit opens and closes, and every lookup ends."""
-    count, seconds = plan.of(5_000, 200), max(10.0, 60.0 * min(1.0, plan.scale))
+    count, seconds = plan.of(5_000, 200), max(6.0, 60.0 * min(1.0, plan.scale))
     with _service(RETRY_MAX_ATTEMPTS="10", RETRY_MAX_DELAY="2") as (service, stack):
         worker = stack(service)
         service.simulator.behave(opay="flaky")
