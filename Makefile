@@ -13,7 +13,7 @@ BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract test soak bench check tools lint types imports lock clean
+.PHONY: help install demo up contract test soak bench check tools programs lint types imports lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,16 +50,22 @@ $(VENV)-%/installed: requirements/%.txt
 	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-check: lint types imports tools ## lint, types, import rules, and the tests that need more than Python
+check: lint types imports tools programs ## lint, types, import rules, and the tests that need more than Python
 	$(BIN)/python -m pytest -m tools $(PYTEST_ARGS)
 
 # program:package of Debian
-TOOLS := redis-server:redis-server chromium:chromium promtool:prometheus
+TOOLS := redis-server:redis-server chromium:chromium promtool:prometheus node:nodejs npm:npm
 
-tools: ## install what those tests need, of Debian's packages (as root, or with sudo): redis-server, chromium, prometheus
+tools: examples/node/node_modules tests/node/node_modules ## install what those tests need, of Debian's packages (as root, or with sudo) and npm's
+
+programs:
 	@missing=""; for each in $(TOOLS); do command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
 	test -z "$$missing" || { sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
 		$$sudo apt-get update -q && RUNLEVEL=1 $$sudo apt-get install -q -y --no-install-recommends $$missing; }
+
+%/node_modules: %/package-lock.json | programs
+	cd $* && npm ci --no-fund --no-audit --loglevel=error
+	@touch $@
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -79,5 +85,5 @@ lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
 	done
 
 clean: ## remove what the above made
-	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(VENV)-* examples/node/node_modules tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
