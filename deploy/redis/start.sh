@@ -1,0 +1,18 @@
+#!/bin/sh
+# Starts Redis with the users of users.acl, whose passwords come from the environment: WORKER_PASSWORD and so on, or
+# from the files that WORKER_PASSWORD_FILE and so on name. They are kept hashed, in a file that nobody else reads.
+# What is given to this script is given to redis-server.
+set -eu
+umask 077
+here=$(dirname "$0")
+users=${USERS_FILE:-/run/redis/users.acl}
+cp "$here/users.acl" "$users"
+for user in WORKER PRODUCER CONSUMER OPERATOR FLOWER; do
+	name="${user}_PASSWORD"
+	eval "password=\${$name:-}" "file=\${${name}_FILE:-}"
+	[ -z "$file" ] || password=$(cat "$file")
+	[ -n "$password" ] || { echo "start.sh: set $name, or ${name}_FILE to a file that holds it" >&2; exit 78; }
+	hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)
+	sed -i "s/\${$name}/#$hash/" "$users"
+done
+exec "${REDIS_SERVER:-redis-server}" "$@" --aclfile "$users"
