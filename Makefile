@@ -54,7 +54,7 @@ check: lint types imports tools programs ## lint, types, import rules, and the t
 	$(BIN)/python -m pytest -m tools $(PYTEST_ARGS)
 
 # program:package of Debian
-TOOLS := redis-server:redis-server chromium:chromium promtool:prometheus node:nodejs npm:npm
+TOOLS := redis-server:redis-server chromium:chromium promtool:prometheus node:nodejs npm:npm ip:iproute2
 
 tools: examples/node/node_modules tests/node/node_modules ## install what those tests need, of Debian's packages (as root, or with sudo) and npm's
 

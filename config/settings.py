@@ -4,6 +4,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -12,6 +13,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -22,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from cardtoken.connection import SCHEMES, check_url
 from cardtoken.secret import Secret
 from config.accounts import Accounts, plain_http_faults, read_accounts
-from config.environment import DOTENV, read_secret_files, variables
+from config.environment import DOTENV, read_secret_files, variable_name, variables
 from config.faults import ConfigurationError, Fault, faults_of
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -62,6 +64,17 @@ def _names(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+class Pacing(BaseModel):
+    """How one provider is asked. The field ``rate_limit`` of provider ``opay`` is the variable ``OPAY_RATE_LIMIT``."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    #: Calls a second that it allows an account; None: any number.
+    rate_limit: Rate = Field(default=None, description="calls, as 100/s or 3000/m; empty for no limit")
+    #: Seconds for which its not-found may be too early.
+    not_found_grace: float = Field(default=0, ge=0, le=86_400, allow_inf_nan=False, description="seconds, or 0")
+
+
 class Settings(BaseSettings):
     """Everything but the provider accounts. The field ``retry_base_delay`` is the variable ``RETRY_BASE_DELAY``."""
 
@@ -99,12 +112,7 @@ class Settings(BaseSettings):
     interactive_deadline: Seconds = Field(default=30, description="seconds, such as 30")
     bulk_deadline: Seconds = Field(default=3600, description="seconds, such as 3600")
 
-    opay_rate_limit: Rate = Field(default=None, description="calls, as 100/s or 3000/m; empty for no limit")
-    afterpay_rate_limit: Rate = Field(default=None, description="calls, as 100/s or 3000/m; empty for no limit")
     interactive_share: float = Field(default=0.2, ge=0, lt=1, allow_inf_nan=False, description="from 0 to below 1")
-    afterpay_not_found_grace: float = Field(
-        default=0, ge=0, le=86_400, allow_inf_nan=False, description="seconds, or 0"
-    )
 
     lease_seconds: float = Field(default=30, ge=1, le=3600, allow_inf_nan=False, description="seconds, such as 30")
     delivery_limit: int = Field(default=5, ge=1, le=100, description="a whole number from 1 to 100")
@@ -173,17 +181,6 @@ class Settings(BaseSettings):
             raise ValueError("is below RETRY_BASE_DELAY")
         return value
 
-    @property
-    def rate_limits(self) -> dict[str, float]:
-        """Calls a second that each provider allows an account; one without a limit is left out."""
-        given = {"opay": self.opay_rate_limit, "afterpay": self.afterpay_rate_limit}
-        return {provider: rate for provider, rate in given.items() if rate is not None}
-
-    @property
-    def not_found_grace(self) -> dict[str, float]:
-        """Seconds for which a provider's not-found may be too early."""
-        return {"afterpay": self.afterpay_not_found_grace}
-
     @classmethod
     def from_variables(cls, given: dict[str, str]) -> tuple[Self | None, list[Fault]]:
         """The settings, or none and what is wrong with them."""
@@ -204,6 +201,7 @@ class Configuration:
 
     settings: Settings
     accounts: Mapping[str, Accounts]
+    pacing: Mapping[str, Pacing]
 
     @property
     def secrets(self) -> list[str]:
@@ -225,6 +223,14 @@ def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
     settings, faults = Settings.from_variables(given)
     accounts, account_faults = read_accounts(account_models, given)
     faults += account_faults
+    pacing: dict[str, Pacing] = {}
+    for provider in account_models:
+        variable = partial(variable_name, provider)
+        values = {name: given[variable(name)] for name in Pacing.model_fields if variable(name) in given}
+        try:
+            pacing[provider] = Pacing.model_validate(values)
+        except ValidationError as error:
+            faults += faults_of(error, Pacing, variable)
     # Where the settings have faults of their own, all of these are still told; only doubt about the switch is left out.
     allowed = settings.allow_plain_http if settings else "ALLOW_PLAIN_HTTP" in given
     if not allowed:
@@ -232,4 +238,4 @@ def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
             faults += plain_http_faults(provider, named)
     if faults or settings is None:
         raise ConfigurationError(faults)
-    return Configuration(settings, accounts)
+    return Configuration(settings, accounts, pacing)

@@ -54,7 +54,7 @@ def _run(service: Service, source: Path, out: Path, how: signal.Signals | None, 
     """Run it, up to so many lines in its journal where it is to be interrupted; answers its exit status."""
     command = [sys.executable, "-m", "cardtoken", "bulk", str(source), "--provider", "opay", "--out", str(out)]
     journal = out.with_name(f"{out.name}.partial")
-    with subprocess.Popen(  # noqa: S603 - our own command
+    with subprocess.Popen(
         command, cwd=ROOT, env=service.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         end = time.monotonic() + _PATIENCE

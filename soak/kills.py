@@ -70,7 +70,7 @@ def kills_redis_plus(plan: Plan) -> Record:
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"), push=lambda sent: _write(sent, file))
         # Its queues are no lists, so its own client has to push.
         command = [python, "-m", "soak.stock_worker", "push", str(file)]
-        subprocess.run(command, cwd=ROOT, env=service.environment, timeout=600, check=True)  # noqa: S603 - ours
+        subprocess.run(command, cwd=ROOT, env=service.environment, timeout=600, check=True)
         fleet = Fleet(lambda: StockWorker(service.environment, python), WORKERS)
         return _drain(plan, ledger, fleet, patience=_PATIENCE_STOCK, goal=None)
 

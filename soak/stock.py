@@ -44,7 +44,7 @@ def redis_plus() -> Iterator[tuple[str, dict[str, str]]]:
             [own, "-c", "import celery_redis_plus"],
         ]
         for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - ours
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             if done.returncode:
                 lines = done.stderr.strip().splitlines() or ["no reason given"]
                 raise UnavailableError(f"celery-redis-plus cannot be installed: {lines[-1][:200]}")

@@ -150,7 +150,9 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
     policy = RetryPolicy(settings.retry_base_delay, settings.retry_max_delay, settings.retry_max_attempts)
     # Longer than any exchange, an access token's included: then whoever made the trial is gone.
     circuits = Circuits(redis, patience=2 * settings.http_total_timeout)
-    limits_of_all = RateLimits(redis, settings.rate_limits, settings.interactive_share)
+    pacing = configuration.pacing
+    rates = {name: each.rate_limit for name, each in pacing.items() if each.rate_limit is not None}
+    limits_of_all = RateLimits(redis, rates, settings.interactive_share)
     pulse = Pulse()
     deadlines = {Lane.INTERACTIVE: settings.interactive_deadline, Lane.BULK: settings.bulk_deadline}
     observers = {name: Observer(name, provider.codes) for name, provider in PROVIDERS.items()}
@@ -170,7 +172,7 @@ def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
                 ),
                 guard=Guard(name, configuration.accounts.get(name, {}), circuits, limits_of_all),
                 observer=observers[name],
-                not_found_grace=settings.not_found_grace.get(name, 0),
+                not_found_grace=pacing[name].not_found_grace,
                 stopping=_stopping,
             ),
         )

@@ -7,6 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from cardtoken.secret import CardToken, Secret
+from simulator.app import PROVIDERS as SIMULATED
+from simulator.cards import card_of
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account, Provider, Query
 
@@ -67,6 +69,19 @@ SUCCESSES = {
         echoes=False,
     ),
 }
+
+
+def success_of(provider: Provider[Any]) -> Sample:
+    """The success on the provider's own pages; of one that has none above, its simulator's."""
+    if provider.name in SUCCESSES:
+        return SUCCESSES[provider.name]
+    (kind,) = (each for each in SIMULATED if each.name == provider.name)
+    card = card_of(REFERENCE, "visa")
+    body = kind().found(REFERENCE, card)
+    echoes = REFERENCE in body.values()
+    (name,) = (name for name, value in body.items() if value == (REFERENCE if echoes else card.token))
+    return Sample(body, token=(name,), echoes=echoes)
+
 
 each_provider = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 

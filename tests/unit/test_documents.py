@@ -8,7 +8,7 @@ import types
 import pytest
 from pydantic import BaseModel
 
-from config.settings import Settings
+from config.settings import Pacing, Settings
 from tasks.outcomes import Failure, Found, NotFound
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Query
@@ -25,7 +25,7 @@ def test_the_example_environment_names_every_setting_and_no_other() -> None:
     named = re.findall(r"^([A-Z][A-Z0-9_]*)=", text, re.MULTILINE)
     known = fields_of(Settings) | {"PROVIDER_ACCOUNTS_FILE"}
     for name, provider in PROVIDERS.items():
-        known |= fields_of(provider.account, f"{name}_")
+        known |= fields_of(provider.account, f"{name}_") | fields_of(Pacing, f"{name}_")
     assert sorted(named) == sorted(known)
 
 
@@ -45,7 +45,7 @@ def test_the_example_environment_shows_the_defaults(model: type[BaseModel], monk
 
 
 def test_every_setting_says_how_to_set_it() -> None:
-    models: list[type[BaseModel]] = [Settings, *(provider.account for provider in PROVIDERS.values())]
+    models: list[type[BaseModel]] = [Settings, Pacing, *(provider.account for provider in PROVIDERS.values())]
     silent = [name for model in models for name, info in model.model_fields.items() if not info.description]
     assert silent == []
 
@@ -61,7 +61,7 @@ def test_the_adapter_of_the_guide_works(monkeypatch: pytest.MonkeyPatch) -> None
     request = provider.request(acme_token="acme-token-1")
     query = Query(request.reference, provider.account(api_key="key-1"), "0" * 32)
     sent = provider.build(query)
-    assert sent.url == "https://api.acme.example/v2/tokens/acme-token-1"
+    assert sent.url == "https://api.acme.example/v2/cards?token=acme-token-1"
     assert sent.headers["Authorization"] == "ApiKey key-1"
 
     def parsed(answer: object, status: int = 200) -> object:

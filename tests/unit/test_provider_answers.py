@@ -19,12 +19,12 @@ from tasks.wire import HttpResponse
 from tests.unit.conformance import (
     ACCESS_TOKEN,
     REFERENCE,
-    SUCCESSES,
     account_of,
     confidential,
     each_provider,
     query_of,
     secrets_of,
+    success_of,
 )
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -73,7 +73,7 @@ def check(provider: Provider[Any], response: HttpResponse) -> Outcome:
 
 @each_provider
 def test_the_sample_is_found(provider: Provider[Any]) -> None:
-    sample = SUCCESSES[provider.name]
+    sample = success_of(provider)
     outcome = check(provider, HttpResponse(200, {}, json.dumps(sample.body).encode()))
     assert isinstance(outcome, Found)
     value = outcome.token.value.get_secret_value()
@@ -135,7 +135,7 @@ def changed(content: Any, path: tuple[str, ...], value: object, *, drop: bool) -
 def test_a_success_with_something_changed_never_carries_a_token_that_was_not_meant(
     provider: Provider[Any], data: st.DataObject, status: int, headers: dict[str, str]
 ) -> None:
-    sample = SUCCESSES[provider.name]
+    sample = success_of(provider)
     body = sample.body
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(paths(sample.body)))

@@ -30,10 +30,7 @@ DEFAULTS = [
     ("retry_max_attempts", 5),
     ("interactive_deadline", 30),
     ("bulk_deadline", 3600),
-    ("opay_rate_limit", None),
-    ("afterpay_rate_limit", None),
     ("interactive_share", 0.2),
-    ("afterpay_not_found_grace", 0),
     ("max_message_bytes", 4_194_304),
     ("result_queues", frozenset()),
     ("result_retention", 86_400),
@@ -66,11 +63,7 @@ def test_with_nothing_set_there_is_a_redis_on_this_machine_and_no_provider(envir
         ("ALLOW_PLAIN_HTTP", "0", False),
         ("HTTP_USE_ENV_PROXIES", "1", True),
         ("ENVIRONMENT", "production", "production"),
-        ("OPAY_RATE_LIMIT", "100/s", 100),
-        ("AFTERPAY_RATE_LIMIT", "0.5/s", 0.5),
-        ("OPAY_RATE_LIMIT", "30/m", 0.5),
         ("INTERACTIVE_SHARE", "0", 0),
-        ("AFTERPAY_NOT_FOUND_GRACE", "2.5", 2.5),
         ("RESULT_QUEUES", "checkout", {"checkout"}),
         ("RESULT_QUEUES", " checkout, autopay ,,", {"checkout", "autopay"}),  # blanks and commas too many
         ("RESULT_QUEUES", "", frozenset()),  # empty counts as not set
@@ -81,6 +74,13 @@ def test_with_nothing_set_there_is_a_redis_on_this_machine_and_no_provider(envir
 def test_a_value_within_its_bounds_is_taken(environment: Environment, variable: str, text: str, value: object) -> None:
     settings = environment.load(**{variable: text}).settings
     assert getattr(settings, variable.lower()) == value
+
+
+def test_each_provider_has_a_pace_of_its_own(environment: Environment) -> None:
+    given = {"OPAY_RATE_LIMIT": "30/m", "AFTERPAY_RATE_LIMIT": "100/s", "AFTERPAY_NOT_FOUND_GRACE": "2.5"}
+    pacing = environment.load(**given).pacing
+    assert (pacing["opay"].rate_limit, pacing["opay"].not_found_grace) == (0.5, 0)
+    assert (pacing["afterpay"].rate_limit, pacing["afterpay"].not_found_grace) == (100, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,11 @@ def test_a_value_within_its_bounds_is_taken(environment: Environment, variable: 
         ("INTERACTIVE_SHARE", "-0.1"),
         ("AFTERPAY_NOT_FOUND_GRACE", "-1"),
         ("MAX_MESSAGE_BYTES", "4 MB"),
+        ("LOG_FORMAT", "xml"),
+        ("SENTRY_TRACES_SAMPLE_RATE", "2"),
+        ("SENTRY_DSN", "https://sentry.io/1"),
+        ("METRICS_HOST", "everywhere"),
+        ("METRICS_PORT", "70000"),
         ("RESULT_RETENTION", "0"),
         ("RESULT_STREAM_MAXLEN", "-1"),
         ("DEAD_LETTER_RETENTION", "forever"),
