@@ -51,7 +51,7 @@ $(VENV)-%/installed: requirements/%.txt
 	@touch $@
 
 check: lint types imports tools programs ## lint, types, import rules, and the tests that need more than Python
-	$(BIN)/python -m pytest -m tools $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m tools $(PYTEST_ARGS)
 
 # program:package of Debian
 TOOLS := redis-server:redis-server chromium:chromium promtool:prometheus node:nodejs npm:npm ip:iproute2

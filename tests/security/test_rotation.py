@@ -30,7 +30,7 @@ def test_workers_take_over_with_the_new_key(simulator: Simulator) -> None:
                 assert old.stop() == 0
                 service.environment |= NEW
                 with service.worker() as new:
-                    until(lambda: True if any('"found"' in line for line in new.lines) else None)  # noqa: B023
+                    until(lambda: True if any('"found"' in line for line in new.lines) else None)
                     assert new.stop() == 0
             with service.worker():
                 stop.set()

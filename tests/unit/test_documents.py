@@ -75,3 +75,15 @@ def test_the_adapter_of_the_guide_works(monkeypatch: pytest.MonkeyPatch) -> None
     for answer in odd:
         assert isinstance(parsed(answer), Failure)
     assert "key-1" not in str(parsed({"code": "NO", "message": "key-1 is wrong"}))
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md"), ROOT / "simulator/README.md"]
+    links = [
+        (page, target)
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+        if "://" not in target
+    ]
+    assert len(pages) > 10
+    assert [f"{page.name}: {target}" for page, target in links if not (page.parent / target).exists()] == []
