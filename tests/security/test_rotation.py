@@ -1,5 +1,6 @@
 """A provider's key is changed by a rolling restart, while lookups go on: none is lost, none refused."""
 
+import json
 import threading
 
 from sandbox.redis_server import RedisServer
@@ -35,6 +36,8 @@ def test_workers_take_over_with_the_new_key(simulator: Simulator) -> None:
             with service.worker():
                 stop.set()
                 asking.join(10)
-                results = [service.results(task_id, 1)[0] for task_id in sent]
+                until(lambda: True if len(service.entries("token-records:default")) >= len(sent) else None, pause=0.2)
+                results = [json.loads(entry["result"]) for entry in service.entries("token-records:default")]
+        assert sorted(result["task_id"] for result in results) == sorted(sent)
         assert {result["status"] for result in results} == {"found"}
         assert simulator.stats()["refused"] == refused
