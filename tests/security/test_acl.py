@@ -1,6 +1,5 @@
 """The users of deploy/redis: what each must do works, what it must not is refused, on a real server."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -44,16 +43,9 @@ class Server:
         return redis.Redis.from_url(self.url_of(user), protocol=2)
 
 
-PROGRAMS = [
-    pytest.param("", id="embedded"),
-    pytest.param("redis-server", id="debian", marks=pytest.mark.tools),
-]
-
-
-@pytest.fixture(scope="module", params=PROGRAMS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    program = shutil.which(request.param) if request.param else str(find_server())
-    server = Server(tmp_path_factory.mktemp("redis"), str(program))
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("redis"), str(find_server()))
 
     def answers() -> bool | None:
         assert server.child.poll() is None, server.child.output and server.child.output.tail()

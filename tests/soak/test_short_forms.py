@@ -28,8 +28,8 @@ def made(name: str, scale: float) -> Record:
     ("name", "scale"),
     [
         ("kills", 0.02),
-        ("redis-restarts", 0.1),
-        ("stops", 0.04),
+        ("redis-restarts", 0.05),
+        ("stops", 0.02),
         ("fuzz", 0.03),
         ("answers", 0.03),
         ("outage", 0.05),
