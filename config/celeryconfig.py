@@ -33,8 +33,12 @@ task_send_sent_event = False
 # A worker that starts before Redis does waits for it.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
+# One that a server answers with an error, while it is no primary or lacks replicas, connects anew.
+broker_channel_error_retry = True
 # Work in hand goes on when the connection is lost: it is fenced against being published twice.
 worker_cancel_long_running_tasks_on_connection_loss = False
+# What is in hand takes up room by itself, on whatever connection it came.
+worker_enable_prefetch_count_reduction = False
 
 # The log is ours to configure, standard output nobody's to redirect.
 worker_hijack_root_logger = True

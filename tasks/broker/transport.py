@@ -4,17 +4,20 @@ Worker processes alone install it, under kombu's own names of schemes: producers
 a dotted ``broker_transport`` would lose the TLS of ``rediss://``.
 """
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import sleep
 from typing import Any, Final
 
 import kombu.transport
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.json import dumps
-from redis import Redis, RedisError
+from redis import ConnectionError as RedisConnectionError
+from redis import Redis, RedisError, ResponseError
 
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.intake import Intake
@@ -22,8 +25,12 @@ from tasks.broker.pulse import Pulse
 from tasks.broker.pump import Pump
 from tasks.broker.throttle import Throttle
 
+logger = logging.getLogger(__name__)
+
 #: Header of a message that is sent back to wait: the id of its new claim, the same each time that sending is tried.
 DEFERRAL: Final = "lookup_deferral"
+#: Seconds before a worker connects again to a server that takes no writes.
+_REFUSED_PAUSE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,20 @@ class _Claiming(stock.Channel):
     def _size(self, queue: str) -> int:
         """Messages in a queue, which kombu asks for when it declares one; of ours nobody wants to know it here."""
         return 0 if queue in _installed().queues else super()._size(queue)
+
+    def _queue_bind(self, *args: Any, **kwargs: Any) -> None:
+        """The first write on a connection, which a server refuses while it is no primary, lacks replicas or is full.
+
+        Celery ends the worker for that. It passes, and behind Sentinel another server may be the primary by then: so
+        this is a connection that did not come about, and another is tried.
+        """
+        try:
+            super()._queue_bind(*args, **kwargs)
+        except ResponseError as error:
+            why = str(error).rpartition("caused error: ")[2]
+            logger.warning("Redis takes no writes (%.200s); connecting anew", why)
+            sleep(_REFUSED_PAUSE)
+            raise RedisConnectionError("Redis takes no writes") from error
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         answer = super().basic_consume(queue, no_ack, *args, **kwargs)

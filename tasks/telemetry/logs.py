@@ -65,6 +65,8 @@ def tame() -> None:
     """Keep third parties from writing secrets into the log, also where its level is DEBUG, and pages into an outage."""
     for name, level in _TAMED.items():
         logging.getLogger(name).setLevel(level)
+    # Celery says at each reconnection what the default of a setting may be some day, which is set here.
+    logging.getLogger("py.warnings").addFilter(lambda record: "CPendingDeprecation" not in record.getMessage())
     for name in _LONGWINDED:
         logging.getLogger(name).addFilter(_without_traceback)
     logging.getLogger("celery.app.trace").addFilter(lambda record: record.msg not in _REPEATED)

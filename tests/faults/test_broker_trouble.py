@@ -64,13 +64,37 @@ def out_of_memory(service: Service) -> None:
     service.redis.config_set("maxmemory", 0)
 
 
+def cut_off_from_a_replica(service: Service) -> None:
+    """As behind Sentinel: connections are lost, and the server that is found has not become the primary yet."""
+    service.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    disconnected(service)
+    time.sleep(4)
+    service.redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def cut_off_from_a_primary_without_replicas(service: Service) -> None:
+    service.redis.config_set("min-replicas-to-write", 1)
+    disconnected(service)
+    time.sleep(4)
+    service.redis.config_set("min-replicas-to-write", 0)
+
+
 def frozen(service: Service) -> None:
     service.server.pause()
     time.sleep(3)
     service.server.resume()
 
 
-TROUBLES = [restarted, away_for_some_seconds, disconnected, read_only, out_of_memory, frozen]
+TROUBLES = [
+    restarted,
+    away_for_some_seconds,
+    disconnected,
+    read_only,
+    out_of_memory,
+    cut_off_from_a_replica,
+    cut_off_from_a_primary_without_replicas,
+    frozen,
+]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
