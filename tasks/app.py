@@ -1,6 +1,7 @@
 """The Celery application: the one place where settings meet classes."""
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -64,6 +65,8 @@ logger = logging.getLogger(__name__)
 
 #: Exit status of a process that is configured wrongly: EX_CONFIG of sysexits.h.
 EX_CONFIG = 78
+#: Objects allocated, and not freed, between two runs of the garbage collector: Python's 700 times 7.
+_ALLOCATIONS = 5_000
 
 
 def _refuse(error: Exception) -> None:
@@ -295,7 +298,14 @@ def _ready(**_: Any) -> None:
             _worker.presence.tell()
         for periodic in _worker.periodic:
             periodic.start()
+        _collect_less_garbage()
         signal.signal(signal.SIGQUIT, _abandon)
+
+
+def _collect_less_garbage() -> None:
+    """Look for cycles among what messages leave behind, and seldom: Python's own way takes a tenth of a busy worker."""
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS)
 
 
 class _Stop(bootsteps.StartStopStep):
