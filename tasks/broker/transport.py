@@ -89,6 +89,8 @@ class _Claiming(stock.Channel):
 
     QoS = _QoS
     _pump: Pump | None = None
+    #: How many clients heard what was told to all last; None: nothing was told yet, or Redis did not answer.
+    receivers: int | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -165,6 +167,17 @@ class _Claiming(stock.Channel):
             due = datetime.fromisoformat(message["headers"]["eta"])
             due = due if due.tzinfo else due.replace(tzinfo=UTC)
             _installed().claims.defer(claim_id, queue, dumps(message).encode(), due)
+
+    def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
+        """As kombu does it, and keep how many heard it."""
+        self.receivers = None
+        if kwargs.get("_publish_batch") is not None:
+            super()._put_fanout(exchange, message, routing_key, **kwargs)
+            return
+        payload = dumps(message)
+        with self.conn_or_acquire() as client:
+            heard = [client.publish(topic, payload) for topic in self._get_publish_topics(exchange, routing_key)]
+        self.receivers = sum(heard)
 
     def maybe_refresh_binding_expiry(self) -> None:
         """As kombu does it, every second; where Redis refuses, without a traceback each time: the pump has told it."""

@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,6 +70,24 @@ def test_a_retry_is_a_celery_retry_with_its_reason(service: Service) -> None:
     assert SECRET not in told
     assert "7c9e6679f3b4d3a1" not in told
     assert "Amina" not in told
+
+
+def test_who_begins_to_listen_hears_every_event_from_then_on_once(service: Service) -> None:
+    for number in range(3):  # to nobody
+        service.results(service.send("opay", [{"opay_token": f"OPAY_TOKEN_visa~unheard-{number}"}]), 1)
+    events = Events(service)
+    try:
+        sent = [service.send("opay", [{"opay_token": f"OPAY_TOKEN_visa~heard-{number}"}]) for number in range(20)]
+
+        def heard() -> Counter[tuple[str, str]] | None:
+            found = Counter((event["uuid"], event["type"]) for event in events.seen if event.get("uuid") in sent)
+            return found if sum(kind == "task-succeeded" for _, kind in found) == len(sent) else None
+
+        told = until(heard)
+    finally:
+        events.close()
+    kinds = ("task-received", "task-started", "task-succeeded")
+    assert told == Counter((task_id, kind) for task_id in sent for kind in kinds)
 
 
 def test_inspection_shows_how_many_and_never_what(service: Service) -> None:
