@@ -32,8 +32,8 @@ from tasks.wire import HttpRequest
 #: What http.client allows.
 _LONGEST_LINE = 65_536
 _MOST_HEADERS = 100
-#: One line of a request: nothing in it may end it early.
-_LINE = re.compile(r"[\t\x20-\x7e\x80-\xff]+")
+#: The head of a request, whose lines are not empty.
+_HEAD = re.compile(r"(?:[\t\x20-\x7e\x80-\xff]+\r\n)+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,24 +81,22 @@ def _set_timeout(sock: socket.socket, seconds: float | None) -> None:
 
 
 class _BoundedReader(io.RawIOBase):
-    """Reads from a socket, each time for no longer than is left."""
+    """Reads from a socket, each time for no longer than is left. Closing it leaves the socket open."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
-        self._raw = raw
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._timeout = sock.gettimeout()
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:  # the stubs' WriteableBuffer cannot be imported at run time
+    def readinto(self, buffer: Any) -> int:  # the stubs' WriteableBuffer cannot be imported at run time
         _set_timeout(self._sock, _current.left(self._timeout))
-        read: int | None = self._raw.readinto(buffer)
-        return read
+        return self._sock.recv_into(buffer)
 
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """What http.client asks a socket for."""
+        return io.BufferedReader(self)
 
 
 class _BoundedResponse(http.client.HTTPResponse):
@@ -111,8 +109,7 @@ class _BoundedResponse(http.client.HTTPResponse):
     headers: dict[str, str]  # type: ignore[assignment]
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock))
+        super().__init__(_BoundedReader(sock), *args, **kwargs)  # type: ignore[arg-type]  # all that it asks of one
 
     def begin(self) -> None:
         """Read up to the body."""
@@ -254,9 +251,11 @@ def _head(request: HttpRequest, target: str, host: str, headers: Mapping[str, st
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if request.body is not None:
         lines.append(f"Content-Length: {len(request.body)}")
-    if not all(map(_LINE.fullmatch, lines)):
+    head = "\r\n".join(lines) + "\r\n"
+    # As many lines as were meant: nothing in one may end it early.
+    if not _HEAD.fullmatch(head) or head.count("\r\n") != len(lines):
         raise ValueError("a request that cannot be written")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("iso-8859-1")
+    return head.encode("iso-8859-1") + b"\r\n"
 
 
 class _BoundedHTTPS(_Bounded, HTTPSConnection):

@@ -83,6 +83,21 @@ _DECOMPRESS: Final[Mapping[str, Callable[[bytes, int], bytes]]] = {
 }
 
 
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number that nobody could write down again")
+    return number
+
+
+#: Made once: ``json.loads`` would make one each time.
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+
+
 def open_envelope(raw: bytes, tasks: frozenset[str], limit: int, *, deferred: bool = False) -> Envelope:
     """Read a queue entry; raises :class:`MalformedError` with the reason for the quarantine.
 
@@ -209,22 +224,11 @@ def _body(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) -> b
 
 def _json(data: bytes, what: str) -> object:
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
+        return _DECODER.decode(data.decode("utf-8"))
     except UnicodeDecodeError:
         raise MalformedError(f"{what} is not UTF-8") from None
     except (ValueError, RecursionError):
         raise MalformedError(f"{what} is not JSON") from None
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError("a number that nobody could write down again")
-    return number
 
 
 def _is_shallow(value: object, depth: int) -> bool:

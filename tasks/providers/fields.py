@@ -69,6 +69,14 @@ _FUNDING: Mapping[str, Funding] = {
 }
 
 
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+#: Made once: ``json.loads`` would make one each time.
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant)
+
+
 class UnreadableError(ValueError):
     """The body is not a JSON object."""
 
@@ -79,7 +87,7 @@ def json_object(body: bytes) -> dict[str, object]:
     JSON between systems is UTF-8 (RFC 8259, section 8.1), whatever a charset parameter says.
     """
     try:
-        value = json.loads(body.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant)
+        value = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise UnreadableError("the answer is not UTF-8 text") from None
     except (ValueError, ArithmeticError, RecursionError):
@@ -87,10 +95,6 @@ def json_object(body: bytes) -> dict[str, object]:
     if not isinstance(value, dict):
         raise UnreadableError("the answer is not a JSON object")
     return value
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 def text(value: object) -> str | None:

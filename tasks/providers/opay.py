@@ -5,7 +5,6 @@ pages; its official Java SDK does the same). Errors come with HTTP 200: the ``co
 HTTP status only where there is no readable body.
 """
 
-import hashlib
 import hmac
 import json
 from collections.abc import Mapping
@@ -74,7 +73,7 @@ class OpayAccount(Account):
 
 def sign(body: bytes, private_key: Secret) -> str:
     """The signature of exactly these bytes, in lowercase hex."""
-    return hmac.new(private_key.get_secret_value().encode(), body, hashlib.sha512).hexdigest()
+    return hmac.digest(private_key.get_secret_value().encode(), body, "sha512").hex()
 
 
 def build(query: Query[OpayAccount]) -> HttpRequest:
@@ -154,13 +153,13 @@ def _found(data: object, response: HttpResponse, query: Query[OpayAccount]) -> F
 def _customer(info: object) -> Customer | None:
     if not isinstance(info, dict):
         return None
-    customer = Customer(
-        id=fields.text(info.get("customerId")),
-        name=fields.text(info.get("customerName")),
-        email=fields.text(info.get("customerEmail")),
-        phone=fields.text(info.get("customerMobile")),
-    )
-    return customer if customer != Customer() else None
+    told = {
+        "id": fields.text(info.get("customerId")),
+        "name": fields.text(info.get("customerName")),
+        "email": fields.text(info.get("customerEmail")),
+        "phone": fields.text(info.get("customerMobile")),
+    }
+    return Customer(**told) if any(told.values()) else None
 
 
 PROVIDER: Final = Provider(

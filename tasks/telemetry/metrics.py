@@ -3,6 +3,7 @@
 No label ever holds what a producer or a provider wrote: each has a set of values that is known beforehand.
 """
 
+from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -82,3 +83,15 @@ QUARANTINED: Final = Counter(
 UNEXPECTED: Final = Counter(
     "cardtoken_unexpected_errors", "Exceptions that this service did not foresee.", registry=REGISTRY
 )
+
+
+@cache
+def counter(metric: Counter, *labels: str) -> Counter:
+    """The counter with these labels; the library's own look-up takes a lock, and makes strings of strings."""
+    return metric.labels(*labels)
+
+
+@cache
+def histogram(metric: Histogram, *labels: str) -> Histogram:
+    """The same of histograms."""
+    return metric.labels(*labels)

@@ -49,7 +49,7 @@ class Observer:
     def attempted(self, lane: Lane, outcome: Outcome, calls: int) -> None:
         """So many calls were made for a lookup, the last of which came to this."""
         if calls:
-            metrics.ATTEMPTS.labels(self._provider, lane, _kind(outcome)).inc(calls)
+            metrics.counter(metrics.ATTEMPTS, self._provider, lane, _kind(outcome)).inc(calls)
 
     def postponed(self, lane: Lane, step: Postponed) -> None:
         """A lookup will be tried again."""
@@ -67,8 +67,8 @@ class Observer:
         status = _status(outcome)
         category, code = self._labels(outcome)
         seconds = max(0.0, (step.completed_at - lookup.requested_at).total_seconds())
-        metrics.LOOKUPS.labels(self._provider, lane, status, category, code).inc()
-        metrics.LOOKUP_SECONDS.labels(self._provider, lane, status).observe(seconds)
+        metrics.counter(metrics.LOOKUPS, self._provider, lane, status, category, code).inc()
+        metrics.histogram(metrics.LOOKUP_SECONDS, self._provider, lane, status).observe(seconds)
         if isinstance(outcome, Failure):
             reports.given_up(self._provider, lookup.account, outcome, code)
         if logger.isEnabledFor(logging.INFO):
