@@ -28,6 +28,8 @@ COPY --from=build-worker /opt/venv /opt/venv
 COPY cardtoken cardtoken
 COPY config config
 COPY tasks tasks
+# A worker starts a tenth of a second sooner.
+RUN python -m compileall -q cardtoken config tasks
 # Where Flower keeps its tasks; a volume takes over its owner.
 RUN install -d -o cardtoken -g cardtoken -m 0700 /var/lib/flower
 USER cardtoken

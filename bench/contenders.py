@@ -85,7 +85,7 @@ _MORE = "each result once, nothing lost in a crash, validated, retried"
 
 CONTENDERS: Final = (
     Contender("this project, lists of 100", ours, _push(100), 12_000, 64, _MORE, _OURS),
-    Contender("this project, single messages", ours, _push(1), 6_000, 128, _MORE, _OURS),
+    Contender("this project, single messages", ours, _push(1), 6_000, 160, _MORE, _OURS),
     Contender("Celery, threads", _celery("threads"), _peer("celery", _P), 3_000, 128, "late acknowledgement", (), _P),
     Contender("Celery, prefork", _celery("prefork"), _peer("celery", _P), 150, 2, "late acknowledgement", (), _P),
     Contender(
@@ -98,11 +98,11 @@ CONTENDERS: Final = (
     ),
     Contender(
         "arq", lambda _: [str(_ARQ / "arq"), "bench.peers.arq_app.WorkerSettings"], _peer("arq", _ARQ / "python"),
-        3_000, 256, "acknowledgement", (), _ARQ / "python",
+        3_000, 160, "acknowledgement", (), _ARQ / "python",
     ),
     Contender(
         "dramatiq", lambda n: [str(_PEERS / "dramatiq"), "bench.peers.dramatiq_app", "--processes", "1",
                                "--threads", str(n)],
-        _peer("dramatiq", _P), 4_000, 128, "acknowledgement", (), _P,
+        _peer("dramatiq", _P), 4_000, 160, "acknowledgement", (), _P,
     ),
 )  # fmt: skip
