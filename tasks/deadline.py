@@ -12,8 +12,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -64,13 +63,16 @@ class _Current(threading.local):
 _current = _Current()
 
 
-@contextmanager
-def deadline(at: float) -> Iterator[None]:
-    """Bound every socket operation of this thread until ``at``, on the clock of ``time.monotonic``."""
-    _current.at = at
-    try:
-        yield
-    finally:
+class Deadline:
+    """Bounds every socket operation of this thread in its block until ``at``, on the clock of ``time.monotonic``."""
+
+    def __init__(self, at: float) -> None:
+        self._at = at
+
+    def __enter__(self) -> None:
+        _current.at = self._at
+
+    def __exit__(self, *_: object) -> None:
         _current.at = math.inf
 
 

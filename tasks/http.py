@@ -15,7 +15,7 @@ import urllib3.exceptions
 from requests.utils import get_environ_proxies
 
 from cardtoken.contract import Category
-from tasks.deadline import BoundedAdapter, Limits, deadline
+from tasks.deadline import BoundedAdapter, Deadline, Limits
 from tasks.outcomes import Failure
 from tasks.wire import HttpRequest, HttpResponse
 
@@ -60,7 +60,7 @@ class HttpClient:
         """Exchange one request within ``limits.total`` seconds, and before ``until`` (``time.monotonic``) if given."""
         at = monotonic() + self.limits.total
         try:
-            with deadline(at if until is None else min(at, until)):
+            with Deadline(at if until is None else min(at, until)):
                 return self._exchange(request)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             # Those of requests are OSErrors.

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 from redis.exceptions import NoScriptError
 
 #: Calls in one round trip at most: what one of them waits for the others is bounded.
@@ -63,9 +63,23 @@ class TogetherScript:
             call.answer, call.done = answer, True
 
     def _ask(self, calls: Sequence[_Call]) -> list[Any]:
-        pipeline: Any
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                pipeline.execute_command("EVALSHA", self._sha, *call.command)
-            answers: list[Any] = pipeline.execute(raise_on_error=False)
-        return answers
+        """One round trip. redis-py's own pipeline takes as long for the little that is sent here as Redis does."""
+        pool: Any = self._redis.connection_pool
+        connection = pool.get_connection()
+        try:
+            commands = [("EVALSHA", self._sha, *call.command) for call in calls]
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [_answer(connection) for _ in calls]
+        except BaseException:
+            # What it has not answered must not be read by whoever has the connection next.
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error

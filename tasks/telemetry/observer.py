@@ -58,6 +58,8 @@ class Observer:
 
     def held(self, lane: Lane, steps: Collection[Held]) -> None:
         """Lookups go back without a call."""
+        if not steps:
+            return
         for reason, count in Counter("circuit" if step.sick else "rate_limit" for step in steps).items():
             metrics.HELD.labels(self._provider, lane, reason).inc(count)
 
