@@ -42,7 +42,7 @@ test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a
 soak: $(VENV)/installed ## long runs: hundreds of kills, restarts, stops, tens of thousands of odd entries (45 minutes)
 	@$(BIN)/python -m soak $(SOAK_ARGS)
 
-bench: $(VENV)-bench/installed $(VENV)-peers/installed $(VENV)-peers-arq/installed ## measure side by side with other task queues, and write docs/benchmarks.md (15 minutes)
+bench: $(VENV)-bench/installed $(VENV)-peers/installed $(VENV)-peers-arq/installed ## measure side by side with other task queues, and write docs/benchmarks.md (9 minutes)
 	@$(VENV)-bench/bin/python -m bench $(BENCH_ARGS)
 
 $(VENV)-%/installed: requirements/%.txt

@@ -13,11 +13,13 @@ from time import sleep
 from typing import Any, Final
 
 import kombu.transport
+from celery.exceptions import ImproperlyConfigured
+from celery.worker.state import maybe_shutdown
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.json import dumps
-from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisError, ResponseError
+from redis.exceptions import NoPermissionError
 
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.intake import Intake
@@ -29,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 #: Header of a message that is sent back to wait: the id of its new claim, the same each time that sending is tried.
 DEFERRAL: Final = "lookup_deferral"
-#: Seconds before a worker connects again to a server that takes no writes.
+#: Seconds between two tries to write to a server that takes no writes.
 _REFUSED_PAUSE: Final = 1.0
 
 
@@ -107,18 +109,27 @@ class _Claiming(stock.Channel):
         return 0 if queue in _installed().queues else super()._size(queue)
 
     def _queue_bind(self, *args: Any, **kwargs: Any) -> None:
-        """The first write on a connection, which a server refuses while it is no primary, lacks replicas or is full.
+        """The first write on a connection, which a server refuses while it is a replica, lacks replicas or is full.
 
-        Celery ends the worker for that. It passes, and behind Sentinel another server may be the primary by then: so
-        this is a connection that did not come about, and another is tried.
+        Celery would end the worker for that. It passes, so it is waited for; and told once.
         """
-        try:
-            super()._queue_bind(*args, **kwargs)
-        except ResponseError as error:
-            why = str(error).rpartition("caused error: ")[2]
-            logger.warning("Redis takes no writes (%.200s); connecting anew", why)
-            sleep(_REFUSED_PAUSE)
-            raise RedisConnectionError("Redis takes no writes") from error
+        told = False
+        while True:
+            try:
+                super()._queue_bind(*args, **kwargs)
+            except NoPermissionError as error:
+                raise ImproperlyConfigured(f"the user of REDIS_URL may not do what a worker must: {error}") from None
+            except ResponseError as error:
+                if not told:
+                    told = True
+                    why = str(error).rpartition("caused error: ")[2]
+                    logger.warning("Redis takes no writes (%.200s); trying on", why)
+                sleep(_REFUSED_PAUSE)
+                maybe_shutdown()
+                # The same name may lead to another server by now.
+                self.pool.disconnect(inuse_connections=False)
+            else:
+                return
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         answer = super().basic_consume(queue, no_ack, *args, **kwargs)

@@ -1,6 +1,8 @@
 """Whatever happens to Redis, the same worker process goes on by itself, and says so a few times and not per second."""
 
+import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +13,8 @@ from tests.harness import Service, Worker, until
 
 #: Lines that a worker may write about one outage.
 _MANY = 25
+#: And how often one of them.
+_AGAIN = 3
 
 
 @contextmanager
@@ -33,6 +37,8 @@ def outage(service: Service, ledger: Ledger, worker: Worker) -> Iterator[None]:
     assert worker.child.pid == pid
     trouble = [line for line in worker.lines[said:] if '"logger": "lookup"' not in line]
     assert len(trouble) < _MANY, "\n".join(trouble)
+    again = Counter(json.loads(line)["message"] for line in trouble if line.startswith("{"))
+    assert all(count <= _AGAIN for count in again.values()), "\n".join(trouble)
 
 
 def restarted(service: Service) -> None:
