@@ -65,8 +65,10 @@ logger = logging.getLogger(__name__)
 
 #: Exit status of a process that is configured wrongly: EX_CONFIG of sysexits.h.
 EX_CONFIG = 78
-#: Objects allocated, and not freed, between two runs of the garbage collector: Python's 700 times 7.
-_ALLOCATIONS = 5_000
+#: When the garbage collector runs: after so many allocations that were not freed, and every fifth time with the objects
+#: that outlived a run, every tenth with all of them. More seldom, and failures of a dead provider, whose tracebacks are
+#: cycles, take 20 MB before they are found.
+_GARBAGE = (5_000, 5, 2)
 
 
 def _refuse(error: Exception) -> None:
@@ -305,7 +307,7 @@ def _ready(**_: Any) -> None:
 def _collect_less_garbage() -> None:
     """Look for cycles among what messages leave behind, and seldom: Python's own way takes a tenth of a busy worker."""
     gc.freeze()
-    gc.set_threshold(_ALLOCATIONS)
+    gc.set_threshold(*_GARBAGE)
 
 
 class _Stop(bootsteps.StartStopStep):
