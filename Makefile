@@ -37,7 +37,7 @@ contract: $(VENV)/installed ## write docs/schemas: the contract as JSON Schemas 
 	@$(BIN)/python -m sandbox.contract
 
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not tools" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not tools" $(PYTEST_ARGS)
 
 soak: $(VENV)/installed ## long runs: hundreds of kills, restarts, stops, tens of thousands of odd entries (45 minutes)
 	@$(BIN)/python -m soak $(SOAK_ARGS)
