@@ -13,7 +13,7 @@ BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract test soak bench check tools programs lint types imports lock clean
+.PHONY: help install demo up contract test soak bench check trials tools programs lint types imports lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +50,10 @@ $(VENV)-%/installed: requirements/%.txt
 	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-check: lint types imports tools programs ## lint, types, import rules, and the tests that need more than Python
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m tools $(PYTEST_ARGS)
+check: lint types imports trials ## lint, types, import rules, and the tests that need more than Python
+
+trials: $(VENV)/installed tools programs
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m tools $(PYTEST_ARGS)
 
 # program:package of Debian
 TOOLS := redis-server:redis-server chromium:chromium promtool:prometheus node:nodejs npm:npm ip:iproute2
