@@ -11,6 +11,9 @@ SOAK_ARGS ?=
 # As in: make bench BENCH_ARGS="throughput --rounds 1"
 BENCH_ARGS ?=
 
+# Hundreds of processes are started: each would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo up contract test soak bench check trials tools programs lint types imports lock clean
