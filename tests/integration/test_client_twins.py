@@ -49,11 +49,20 @@ class AsyncTwin:
 
     def end(self) -> None:
         """As ``asyncio.run`` ends: loops that were left open are closed first."""
+        self.run(self._rest())
         self.close()
         self.run(self._loop.shutdown_asyncgens())
+        self.run(self._rest())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    @staticmethod
+    async def _rest() -> None:
+        """Until nothing runs any more: a generator that nobody holds any longer is closed by a task of its own."""
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            _, pending = await asyncio.wait(others, timeout=10)
+            assert not pending, pending
 
     def __enter__(self) -> Self:
         return self
