@@ -23,10 +23,11 @@ help: ## this list
 
 install: $(VENV)/installed ## make .venv from the locked requirements
 
+# Compiled as they are used: of the tools most modules never are.
 $(VENV)/installed: requirements/dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not ((3, 11) <= v < (3, 14)) and "Python 3.11 to 3.13 is needed; this is %d.%d. Say which, as in: make PYTHON=python3.12 …" % v)'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -230,7 +230,7 @@ def _host(name: str) -> Iterator[None]:
 
 def cut_off(plan: Plan) -> Record:
     """A worker on a host of its own is cut off from Redis past its lease: nothing lost, nothing twice."""
-    cuts, each = plan.of(10, 2), 40
+    cuts, each = plan.of(10, 1), 40
     name = f"cardtoken-{os.getpid()}"
     with ExitStack() as stack:
         stack.enter_context(_host(name))
