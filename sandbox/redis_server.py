@@ -83,7 +83,8 @@ def _version(binary: Path) -> tuple[int, ...]:
     return (int(found[1]), int(found[2])) if found else ()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on 127.0.0.1 that is free now, and that the system gives to no outgoing connection."""
     for _ in range(PORT_TRIES):
         port = secrets.choice(PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -210,7 +211,7 @@ class RedisServer:
 
     def _launch(self, binary: Path) -> None:
         for _ in range(PORT_TRIES):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             problem = self._launch_on(port, binary)
             if not problem:
                 self.port = port

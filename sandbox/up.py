@@ -17,7 +17,7 @@ from pathlib import Path
 from sandbox.demo import ROOT, environment
 from sandbox.group import Processes, signals_as_ctrl_c
 from sandbox.processes import wait_for_line
-from sandbox.redis_server import RedisServer
+from sandbox.redis_server import RedisServer, free_port
 
 
 def procfile() -> dict[str, str]:
@@ -29,7 +29,7 @@ def procfile() -> dict[str, str]:
 def up(port: int) -> int:
     """Run it; answers the exit status."""
     flower_port, password = _free(port), secrets.token_urlsafe(9)
-    metrics = {lane: _free(0) for lane in ("interactive", "bulk")}
+    metrics = {lane: free_port() for lane in ("interactive", "bulk")}
     with (
         tempfile.TemporaryDirectory() as folder,
         RedisServer(appendonly=True) as server,
@@ -72,15 +72,13 @@ References that the simulated providers know: simulator/README.md.
 
 def _free(port: int) -> int:
     """The port, or another one where it is taken."""
-    for wanted in (port, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", wanted))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    return port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return free_port()
+        return port
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """Several hosts: a primary that dies under load and is replaced, and a worker that is cut off and comes back."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -8,8 +9,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +20,8 @@ from redis.sentinel import Sentinel
 
 from cardtoken.contract import Lane
 from cardtoken.message import message_of, prepared
-from sandbox.processes import start, wait_for_line
-from sandbox.redis_server import RedisServer, find_server
+from sandbox.processes import ChildEndedError, start, wait_for_line
+from sandbox.redis_server import RedisServer, find_server, free_port
 from soak.record import Plan, Record
 from soak.stock import UnavailableError
 from tests.harness import ROOT, Service, Simulator, until
@@ -44,7 +45,7 @@ class Cluster:
             self.servers.append(stack.enter_context(RedisServer(appendonly=True, extra=extra)))
         self.ports = []
         for number in range(3):
-            port = 30_001 + os.getpid() % 5_000 + number * 5_000
+            port = free_port()
             config = folder / f"sentinel-{number}.conf"
             config.write_text(
                 f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
@@ -201,49 +202,67 @@ def failover(plan: Plan) -> Record:
     )
 
 
-@contextmanager
-def _host(name: str) -> Iterator[None]:
-    """A network namespace: a host of its own, which reaches this one under two addresses."""
-    if os.geteuid() != 0:
-        raise UnavailableError("needs root, for network namespaces")
-    near, far = f"v{name[-6:]}0", f"v{name[-6:]}1"
-    commands = [
-        f"ip netns add {name}",
-        f"ip link add {near} type veth peer name {far} netns {name}",
-        f"ip addr add 10.213.7.1/24 dev {near}",
-        f"ip addr add 10.213.7.2/24 dev {near}",
-        f"ip link set {near} up",
-        f"ip -n {name} addr add 10.213.7.9/24 dev {far}",
-        f"ip -n {name} link set {far} up",
-        f"ip -n {name} link set lo up",
-    ]
-    try:
-        for command in commands:
-            done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise UnavailableError(f"no network namespaces here: {command}: {done.stderr.strip()}")
-        yield
-    finally:
-        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-        subprocess.run(["ip", "link", "del", near], capture_output=True, check=False)
+class Host:
+    """A host of its own, which reaches this one under two addresses.
+
+    It is the network namespace of a process, and goes with it however a run ends; addresses that are still taken (the
+    kernel keeps the namespace while it retries what was being sent) are left alone.
+    Raises UnavailableError where there are no such namespaces.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nsenter", "unshare"))):
+            raise UnavailableError("needs root, iproute2 and util-linux, for network namespaces")
+        holder = start(["unshare", "--net", "sh", "-c", "echo up; exec sleep infinity"], name="host")
+        stack.callback(holder.stop)
+        try:
+            wait_for_line(holder, "^up$", 10)
+        except ChildEndedError as error:
+            raise UnavailableError(f"no network namespaces here: {error}") from error
+        self.enter = ["nsenter", "--net", f"--target={holder.pid}"]
+        near, far = f"near{holder.pid}", f"far{holder.pid}"
+        taken = self._ip("-4 -oneline address show")
+        candidates = (f"10.213.{(holder.pid + number) % 256}" for number in range(256))
+        network = next(each for each in candidates if f" {each}." not in taken)
+        self.redis, self.provider = f"{network}.1", f"{network}.2"
+        self._ip(f"link add {near} type veth peer name {far} netns {holder.pid}")
+        self._ip(f"address add {self.redis}/24 dev {near}")
+        self._ip(f"address add {self.provider}/24 dev {near}")
+        self._ip(f"link set {near} up")
+        self._ip(f"address add {network}.9/24 dev {far}", self.enter)
+        self._ip(f"link set {far} up", self.enter)
+        self._ip("link set lo up", self.enter)
+
+    @staticmethod
+    def _ip(command: str, enter: Sequence[str] = ()) -> str:
+        done = subprocess.run([*enter, "ip", *command.split()], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UnavailableError(f"no network namespaces here: ip {command}: {done.stderr.strip()}")
+        return done.stdout
+
+    def cut_off(self) -> None:
+        """Packets to Redis go nowhere from now on; the provider is still reached."""
+        self._ip(f"route add blackhole {self.redis}", self.enter)
+
+    def reconnect(self) -> None:
+        self._ip(f"route del blackhole {self.redis}", self.enter)
 
 
 def cut_off(plan: Plan) -> Record:
     """A worker on a host of its own is cut off from Redis past its lease: nothing lost, nothing twice."""
     cuts, each = plan.of(10, 1), 40
-    name = f"cardtoken-{os.getpid()}"
     with ExitStack() as stack:
-        stack.enter_context(_host(name))
+        host = Host(stack)
         server = stack.enter_context(
-            RedisServer(extra={"bind": "127.0.0.1 10.213.7.1", "protected-mode": "no"}, appendonly=True)
+            RedisServer(extra={"bind": f"127.0.0.1 {host.redis}", "protected-mode": "no"}, appendonly=True)
         )
-        simulator = stack.enter_context(Simulator("--host", "10.213.7.2"))
+        simulator = stack.enter_context(Simulator("--host", host.provider))
         simulator.behave(latency=0.5)
         service = Service(server, simulator, LEASE_SECONDS=str(_LEASE), ALLOW_PLAIN_HTTP="1")
-        far = {**service.environment, "REDIS_URL": f"redis://10.213.7.1:{server.port}/0"}
+        far = {**service.environment, "REDIS_URL": f"redis://{host.redis}:{server.port}/0"}
         command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-l", "INFO", "-n", "far@test",
                    "-Q", "lookup.opay.bulk", "--without-mingle"]  # fmt: skip
-        worker = start(["ip", "netns", "exec", name, *command], name="far", env=far, cwd=ROOT)
+        worker = start([*host.enter, *command], name="far", env=far, cwd=ROOT)
         stack.callback(worker.stop)
         wait_for_line(worker, r" ready\.", 60)
         sent: list[str] = []
@@ -254,10 +273,9 @@ def cut_off(plan: Plan) -> Record:
                     sent.append(request["lookup_id"])
                     service.send("opay", [request], lane="bulk")
                 time.sleep(0.2)
-                # Packets to Redis go nowhere; the provider is still reached, and answers what was begun.
-                subprocess.run(["ip", "-n", name, "route", "add", "blackhole", "10.213.7.1"], check=True)
+                host.cut_off()  # the provider still answers what was begun
                 time.sleep(_LEASE + 3)
-                subprocess.run(["ip", "-n", name, "route", "del", "blackhole", "10.213.7.1"], check=True)
+                host.reconnect()
                 plan.progress(cut + 1, cuts, "cut off and back")
                 time.sleep(1)
 

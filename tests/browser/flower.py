@@ -1,6 +1,5 @@
 """Flower, started as an operator starts it."""
 
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +8,10 @@ from typing import Any, Self
 import requests
 
 from sandbox.processes import Child, start
+from sandbox.redis_server import free_port
 from tests.harness import ROOT, until
 
 USER, PASSWORD = "operator", "a-password-for-tests"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Flower:

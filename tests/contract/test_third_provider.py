@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.processes import start, wait_for_line
-from sandbox.redis_server import RedisServer
-from tests.browser.flower import Flower, free_port
+from sandbox.redis_server import RedisServer, free_port
+from tests.browser.flower import Flower
 from tests.harness import ROOT, Service, Simulator, clean_environment, until
 from tests.telemetry.test_metrics import scraped, value
 

@@ -1,8 +1,6 @@
 """Each kind of REDIS_URL, with a real server of that kind behind it."""
 
-import socket
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +9,10 @@ import redis
 import trustme
 
 from sandbox.processes import start
-from sandbox.redis_server import RedisServer, find_server
+from sandbox.redis_server import RedisServer, find_server, free_port
 from tests.harness import Service, Simulator, Worker, until
 
 LOOKUPS = [{"opay_token": "OPAY_TOKEN_visa"}, {"opay_token": "OPAY_TOKEN_timeout-1~url"}]
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture

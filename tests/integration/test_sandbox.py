@@ -92,9 +92,9 @@ def test_two_servers_at_once_have_different_ports() -> None:
 
 def test_a_port_that_another_server_took_first_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with RedisServer() as first:
-        free = redis_server._free_port
+        free = redis_server.free_port
         offers = iter([first.port, free()])
-        monkeypatch.setattr(redis_server, "_free_port", lambda: next(offers))
+        monkeypatch.setattr(redis_server, "free_port", lambda: next(offers))
         with RedisServer() as second:
             assert second.port != first.port
             assert second.pid != first.pid

@@ -11,8 +11,8 @@ import redis
 from celery import Celery
 
 from sandbox.processes import start
-from sandbox.redis_server import find_server
-from tests.browser.flower import Flower, free_port
+from sandbox.redis_server import find_server, free_port
+from tests.browser.flower import Flower
 from tests.cli.terminal import environment, piped
 from tests.harness import ROOT, Service, Simulator, clean_environment, until
 

@@ -24,13 +24,12 @@ from celery import Celery
 from celery.events import EventReceiver
 from kombu import Connection
 
-from sandbox.redis_server import RedisServer
+from sandbox.redis_server import RedisServer, free_port
 from simulator.access import TOKEN_PREFIX
 from tests.browser.flower import Flower
 from tests.cli.terminal import CARDTOKEN, environment
 from tests.harness import ROOT, Service, Simulator, Worker, until
 from tests.telemetry.envelopes import SentryServer
-from tests.telemetry.test_metrics import free_port
 
 MERCHANT_KEY = "OPAYPRV-canary/8c1f+4d77"
 CLIENT_SECRET = "client:canary/5e2b+91aa"

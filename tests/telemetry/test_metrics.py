@@ -9,17 +9,11 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from cardtoken.circuits import whole
-from sandbox.redis_server import RedisServer
+from sandbox.redis_server import RedisServer, free_port
 from tasks.telemetry import metrics
 from tests.harness import Service, Simulator, Worker, until
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def scraped(port: int) -> Samples:

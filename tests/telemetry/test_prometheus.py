@@ -9,10 +9,10 @@ import pytest
 import requests
 
 from sandbox.processes import start
-from sandbox.redis_server import RedisServer
+from sandbox.redis_server import RedisServer, free_port
 from tests.harness import Service, Simulator, until
 from tests.telemetry.test_deploy import DEPLOY, expressions
-from tests.telemetry.test_metrics import free_port, measured
+from tests.telemetry.test_metrics import measured
 
 pytestmark = pytest.mark.tools
 
