@@ -71,14 +71,14 @@ References that the simulated providers know: simulator/README.md.
 
 
 def _free(port: int) -> int:
-    """The port, or another one where it is taken."""
+    """The port, or another one where it is taken or 0."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return free_port()
-        return port
+        return port or free_port()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
