@@ -1,5 +1,6 @@
 """Permits against a real Redis: the fleet keeps to a rate, and interactive lookups get theirs."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -32,11 +33,13 @@ def account() -> str:
 
 
 def test_a_list_is_given_a_part_of_what_it_asks_for_each_for_its_moment(limits: RateLimits, account: str) -> None:
+    begun = time.monotonic()
     given = limits.ask("opay", account, Lane.BULK, 500)
     assert len(given.moments) == pytest.approx(0.5 * RATE * 0.8, abs=2)
     gaps = [late - early for early, late in zip(given.moments, given.moments[1:], strict=False)]
     assert gaps == pytest.approx([1 / (RATE * 0.8)] * len(gaps), abs=1e-4)
-    assert limits.ask("opay", account, Lane.BULK, 1).moments == ()
+    more = limits.ask("opay", account, Lane.BULK, 500)
+    assert len(more.moments) <= (time.monotonic() - begun) * RATE * 0.8 + 1
 
 
 def test_the_share_of_interactive_lookups_is_theirs(limits: RateLimits, account: str) -> None:
