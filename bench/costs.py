@@ -59,29 +59,36 @@ def _enqueue(on: Stage, rounds: int, scale: float) -> dict[str, Any]:
 
 
 def _memory(on: Stage, _: int, scale: float) -> dict[str, Any]:
-    """The largest resident size in MB of a worker at work, with few and with many lookups waiting."""
+    """The largest resident size in MB of a worker at work, with few and with many lookups waiting all the time."""
     sizes: dict[int, float] = {}
-    few, most = (max(500, int(count * scale)) for count in (10_000, 100_000))
-    for waiting in (few, most):
+    for waiting in (1_000, max(2_000, int(100_000 * scale))):
         on.clear()
         fill(on, waiting)
         worker = on.start(ours(64), PROVIDER_CONCURRENCY="64")
         try:
-            wait(on, min(4_000, few // 2))
-            largest = 0.0
-            end = time.monotonic() + 5
-            while time.monotonic() < end:
-                largest = max(largest, psutil.Process(worker.pid).memory_info().rss / (1 << 20))
-                if not on.redis.llen("lookup.opay.bulk"):
-                    break
-                time.sleep(0.05)
-            sizes[waiting] = largest
+            sizes[waiting] = _largest(on, worker, waiting, int(4_000 * scale))
         finally:
             worker.kill()
             worker.wait(10)
     with_few, with_many = sizes.values()
     ratio = round(with_many / with_few, 3)
     return {"waiting": list(sizes), "mb": [round(with_few, 1), round(with_many, 1)], "ratio": ratio}
+
+
+def _largest(on: Stage, worker: Child, waiting: int, warm: int) -> float:
+    """Its largest size in MB in the five seconds after so many results, while what it took is filled up again."""
+    largest, begun = 0.0, time.monotonic()
+    patience = begun + 120
+    while time.monotonic() < begun + 5:
+        fill(on, waiting - 100 * on.redis.llen("lookup.opay.bulk"))
+        if on.redis.xlen("token-records:default") < warm:
+            begun = time.monotonic()
+            if begun > patience:
+                raise TimeoutError(f"fewer than {warm} results after two minutes")
+        else:
+            largest = max(largest, psutil.Process(worker.pid).memory_info().rss / (1 << 20))
+        time.sleep(0.05)
+    return largest
 
 
 def _fleet(on: Stage, rounds: int, scale: float) -> dict[str, Any]:
