@@ -65,6 +65,15 @@ def guard(grace: float) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def in_background(act: Callable[[], object]) -> None:
+    """Do it in a thread that ends with this process.
+
+    So children are waited for: Ctrl-C is raised in the main thread, and in the middle of `Popen.poll` it would leave a
+    lock behind that nobody opens any more. Everybody else looks at `returncode`.
+    """
+    threading.Thread(target=act, daemon=True, name="background").start()
+
+
 class Guardian:
     """This process's end of the pipe; the guardian itself is started with the first child."""
 
@@ -84,7 +93,7 @@ class Guardian:
         stdout: int | IO[bytes],
     ) -> subprocess.Popen[bytes]:
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
+            if self._process is None or self._process.returncode is not None:
                 self._open()
             process = subprocess.Popen(  # noqa: S603 - the caller's own argument vector, no shell expansion
                 ["/bin/sh", "-c", REGISTER_AND_EXEC, "sh", *argv],
@@ -132,6 +141,7 @@ class Guardian:
             )
         finally:
             os.close(reader)
+        in_background(self._process.wait)
         for pid in self._wards:
             os.write(self._orders, b"+%d\n" % pid)
         for folder in self._folders:
@@ -140,10 +150,10 @@ class Guardian:
     def close(self) -> None:
         """End what is left at a normal exit, and wait for it."""
         if self._process is not None:
-            os.close(self._orders)
-            while self._process.poll() is None:
-                for ward in self._wards.values():
-                    ward.poll()  # reaped, or the guardian would take it for one that does not want to end
+            with self._lock:
+                os.close(self._orders)
+                self._orders = -1  # what is released from now on is told to nobody
+            while self._process.returncode is None:
                 time.sleep(0.005)
             self._process = None
 

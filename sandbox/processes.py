@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
-from sandbox.guardian import guardian
+from sandbox.guardian import guardian, in_background
 
 TAIL_LINES = 1000
 
@@ -74,39 +74,44 @@ class Child:
 
     def __init__(self, process: subprocess.Popen[bytes], name: str, on_line: Callable[[str], None] | None) -> None:
         self._process = process
-        self._end_seen = threading.Lock()
         self.name = name
         self.pid = process.pid
         self.output = None if process.stdout is None else Output(process.stdout, on_line)
+        #: The exit status, minus the signal's number when a signal ended it, None while it runs.
+        self.returncode: int | None = None
+        in_background(self._see_off)
 
-    @property
-    def returncode(self) -> int | None:
-        """The exit status, minus the signal's number when a signal ended it, None while it runs."""
-        return self.poll()
+    def _see_off(self) -> None:
+        """Wait for its end, and end what is left of its process group."""
+        code = self._process.wait()
+        with suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)
+        guardian.release(self.pid)
+        if self.output is not None:
+            self.output.drain()
+        self.returncode = code
 
     def poll(self) -> int | None:
-        """`returncode`; the first call to see the end also ends what is left of the child's process group."""
-        code = self._process.poll()
-        if code is not None and self._end_seen.acquire(blocking=False):
-            with suppress(OSError):
-                os.killpg(self.pid, signal.SIGKILL)
-            guardian.release(self.pid)
-            if self.output is not None:
-                self.output.drain()
-        return code
+        """`returncode`."""
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """The return code, once there is one. Raises TimeoutError after `timeout` seconds."""
-        try:
-            code = self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout:g} s") from None
-        self.poll()
-        return code
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.returncode is None:
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout:g} s")
+            time.sleep(0.005)
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Signal the child itself, not what it started; nothing happens when it has ended."""
-        self._process.send_signal(number)
+        self._reach(os.kill, number)
+
+    def _reach(self, send: Callable[[int, int], None], number: int) -> None:
+        if self._process.returncode is None:
+            with suppress(OSError):
+                send(self.pid, number)
 
     def terminate(self) -> None:
         """Ask it to end: SIGTERM, and SIGCONT so that a paused child hears it."""
@@ -115,9 +120,7 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL to the child and all of its process group."""
-        if self.poll() is None:
-            with suppress(OSError):
-                os.killpg(self.pid, signal.SIGKILL)
+        self._reach(os.killpg, signal.SIGKILL)
 
     def stop(self, grace: float = 10.0) -> int:
         """`terminate`, `kill` after `grace` seconds or when interrupted; answers the return code."""

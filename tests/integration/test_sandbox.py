@@ -310,7 +310,8 @@ def test_a_killed_guardian_is_replaced_and_knows_the_earlier_children() -> None:
         "first = start(sleep)\n"
         "[guardian] = [p for p in psutil.Process().children() if p.pid != first.pid]\n"
         "guardian.kill()\n"
-        "while guardian.status() != psutil.STATUS_ZOMBIE: time.sleep(0.01)\n"
+        "while guardian.is_running(): time.sleep(0.01)\n"
+        "time.sleep(0.1)\n"
         "print(first.pid, start(sleep).pid, flush=True)\n"
         "time.sleep(600)"
     )
@@ -331,6 +332,27 @@ def test_a_child_tells_its_exit_status_and_the_signal_that_ended_it() -> None:
     killed.kill()
     assert killed.wait(BOUND) == -signal.SIGKILL
     assert killed.returncode == -signal.SIGKILL
+
+
+def test_an_interrupt_at_any_moment_leaves_a_child_that_can_be_stopped() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    child = start(python("import time; time.sleep(600)"))
+
+    def look_at_it() -> None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.001)
+        while child.poll() is None:
+            child.send_signal(signal.SIGCONT)
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    try:
+        for _ in range(60):
+            with pytest.raises(KeyboardInterrupt):
+                look_at_it()
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
+    assert child.stop() == -signal.SIGTERM
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_the_grace() -> None:
