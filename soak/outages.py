@@ -228,7 +228,8 @@ def _service(**environment: str) -> Iterator[tuple[Service, Callable[..., Worker
             return worker.ready(60)
 
         try:
-            yield service, started
+            with service.explained(workers):
+                yield service, started
         finally:
             for worker in workers:
                 worker.child.stop()

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -149,9 +149,30 @@ class Service:
         """A worker that consumes, until the end of the block."""
         worker = Worker({**self.environment, **environment}, *args, level=level)
         try:
-            yield worker.ready()
+            with self.explained([worker]):
+                yield worker.ready()
         finally:
             worker.child.stop()
+
+    @contextmanager
+    def explained(self, workers: Sequence[Worker]) -> Iterator[None]:
+        """Let an exception say what these workers wrote last, and what is in Redis."""
+        try:
+            yield
+        except BaseException as error:
+            for worker in workers:
+                error.add_note("\n".join([f"{worker.name} wrote last:", *worker.lines[-20:]]))
+            with suppress(redis.RedisError):
+                error.add_note(
+                    "in Redis:\n" + "\n".join(sorted(map(self._shown, self.redis.scan_iter(count=1000)))[:100])
+                )
+            raise
+
+    def _shown(self, key: bytes) -> str:
+        kind = self.redis.type(key).decode()
+        sizes = {"list": self.redis.llen, "zset": self.redis.zcard, "set": self.redis.scard, "stream": self.redis.xlen}
+        size = sizes[kind](key) if kind in sizes else self.redis.hgetall(key) if b"circuit" in key else ""
+        return f"{key.decode(errors='replace')} {kind} {size}"
 
     def send(self, provider: str, requests: Sequence[object], lane: str = "interactive", **options: Any) -> str:
         """Send one message as any Celery producer would; answers its task id."""
