@@ -74,7 +74,8 @@ class Claims:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
-        self._void: set[str] = set()
+        #: How many deliveries of each claim are yet to end that have nothing to do with it any more.
+        self._void: Counter[str] = Counter()
         self._ended: deque[str] = deque()
         self._returned: deque[str] = deque()
         self._taking = threading.Lock()
@@ -126,14 +127,14 @@ class Claims:
             if held is not None and not held.begun:
                 held.begun = True
                 return True
-            self._void.add(claim_id)
+            self._void[claim_id] += 1
             return False
 
     def end(self, claim_id: str) -> None:
         """The claim's work is done and published. Costs no round trip: the next :meth:`settle` says it."""
         with self._lock:
-            if claim_id in self._void:  # nothing was done by this delivery
-                self._void.discard(claim_id)
+            if claim_id in self._void:  # nothing was done by this delivery, or by another one that ends later
+                self._void -= Counter((claim_id,))
                 return
             self._held.pop(claim_id, None)
             self._ended.append(claim_id)
@@ -150,7 +151,7 @@ class Claims:
     def hand_back(self, claim_id: str) -> None:
         """The same for one that was begun, and nothing done: what Celery says of it afterwards means nothing."""
         with self._lock:
-            self._void.add(claim_id)
+            self._void[claim_id] += 1
         self.give_back(claim_id)
 
     def give_back_unbegun(self) -> None:

@@ -69,6 +69,23 @@ def test_a_key_of_another_type_costs_the_other_queues_nothing(redis: Any, claims
     assert [claim.entry for claim in taken] == [b"1", b"2"]
 
 
+def test_what_was_handed_back_twice_before_the_first_delivery_ended_is_still_there(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"{}")
+    for _ in range(2):
+        [claim] = claims.take([QUEUE], 1)[0]
+        assert claims.begin(claim.id)
+        claims.hand_back(claim.id)
+        claims.settle()
+    claims.end(claim.id)
+    claims.end(claim.id)
+    claims.settle()
+    [again] = claims.take([QUEUE], 1)[0]
+    assert (again.id, claims.begin(again.id)) == (claim.id, True)
+    claims.end(again.id)
+    claims.settle()
+    assert not redis.exists(f"lookup:claim:{claim.id}")
+
+
 def test_the_time_of_the_first_sight_outlasts_a_worker(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"{}")
     [first] = claims.take([QUEUE], 1)[0]
