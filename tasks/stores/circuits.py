@@ -127,9 +127,12 @@ class Circuits:
             return Circuit(trial=True)  # nobody can say who tries; better some than none
         if state == b"try":
             return Circuit(trial=True)
-        seconds = None if state == b"closed" else int(left) / 1000
-        self._note(name, None if seconds is None else monotonic() + seconds)
-        return CLOSED if seconds is None else Circuit(seconds or TRYING)
+        if state == b"closed":
+            self._note(name, None)
+            return CLOSED
+        seconds = int(left) / 1000 or TRYING
+        self._note(name, monotonic() + seconds)
+        return Circuit(seconds)
 
     def _note(self, name: str, until: float | None) -> None:
         with self._lock:

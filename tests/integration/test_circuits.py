@@ -102,6 +102,18 @@ def test_the_calls_of_all_workers_count(one: Circuits, other: Circuits, provider
     assert one.look(provider, "a").left is not None
 
 
+def test_who_is_kept_waiting_by_the_trial_of_another_does_not_ask_again_and_again(
+    one: Circuits, other: Circuits, provider: str
+) -> None:
+    calls(one, provider, 0, VOLUME)
+    wait_for_trial(one, provider)
+    other.refresh()
+    assert not trial(other, provider)
+    left = other.left(provider, "a")
+    assert left is not None
+    assert left > module.TRYING / 2
+
+
 def test_one_account_says_nothing_of_another(one: Circuits, provider: str) -> None:
     calls(one, provider, 0, VOLUME)
     assert one.look(provider, "b").left is None
