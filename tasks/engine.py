@@ -159,19 +159,22 @@ class Engine:
         return begun, ended, math.inf
 
     def _turn(self, turns: Turns, waiting: deque[Lookup], running: int) -> Go | Later | Soon:
-        lookup = waiting[0]
-        # What ends without a call needs nobody's leave.
-        if lookup.request is None or lookup.account not in self._credentials or lookup.deadline <= self._now():
-            return Go()
+        lookup, now = waiting[0], self._now()
+        if not self._needs_a_call(lookup, now):
+            return Go()  # which needs nobody's leave
         account = lookup.account
         turn = turns.next(lookup, running, lambda: sum(each.account == account for each in waiting))
         if isinstance(turn, Go) and turn.trial:
             # Whoever fails at it has lost an attempt: the one that has most of them left.
-            first = min((each for each in waiting if each.account == account), key=lambda each: each.attempts)
+            able = (each for each in waiting if each.account == account and self._needs_a_call(each, now))
+            first = min(able, key=lambda each: each.attempts)
             waiting.remove(first)
             waiting.appendleft(first)
             turns.trying(first)
         return turn
+
+    def _needs_a_call(self, lookup: Lookup, now: datetime) -> bool:
+        return lookup.request is not None and lookup.account in self._credentials and lookup.deadline > now
 
     def _not_asked(self, lookup: Lookup, lane: Lane, turn: Later) -> Step:
         if lane is Lane.INTERACTIVE and turn.sick:
@@ -191,7 +194,7 @@ class Engine:
         try:
             # It may have opened while this waited for a thread.
             left = None if trial else self._guard.open_for(lookup.account)
-            if left is not None:
+            if left is not None and self._needs_a_call(lookup, self._now()):
                 return self._not_asked(lookup, lane, Later(left, sick=True))
             return self._step(lookup, lane, trial=trial)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this lookup's failure and nobody else's

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
@@ -161,6 +162,21 @@ def test_what_cannot_be_asked_is_answered_without_a_call(providers: Simulator, m
 def test_a_lookup_that_was_not_asked_has_no_attempts(make: Engines, name: str) -> None:
     (expired,) = run(make(name), lookups(name, "visa", deadline=soon(-1)))
     assert expired.lookup.attempts == 0
+
+
+def test_a_circuit_is_tried_with_a_lookup_that_can_be_asked(providers: Simulator, make: Engines) -> None:
+    engine = make("opay")
+    providers.behave(opay="down")
+    run(engine, lookups("opay", *["visa"] * 40))
+    left = engine.guard.left()
+    assert left is not None
+    providers.behave(opay="normal")
+    time.sleep(max(0.0, left))
+    fields = [{FIELD["opay"]: reference("opay", "visa"), **more} for more in ({}, {"deadline": soon(-1)})]
+    good, expired = read("opay", *fields)
+    steps = run(engine, [good.attempted(), expired])
+    assert [type(step.outcome) for step in steps if isinstance(step, Settled)] == [Found, Failure]
+    assert engine.guard.left() is None
 
 
 # --- in time
