@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests wait more than they work: three processes suit two cores. PYTEST_ARGS, as in: make test PYTEST_ARGS="-k retention -x"
-JOBS ?= 3
+# Tests wait more than they work: four processes suit two cores. PYTEST_ARGS, as in: make test PYTEST_ARGS="-k retention -x"
+JOBS ?= 4
 PYTEST_ARGS ?=
 # As in: make soak SOAK_ARGS="kills --scale 0.1"; `make soak SOAK_ARGS=--help` says what there is
 SOAK_ARGS ?=

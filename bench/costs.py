@@ -66,7 +66,7 @@ def _memory(on: Stage, _: int, scale: float) -> dict[str, Any]:
         fill(on, waiting)
         worker = on.start(ours(64), PROVIDER_CONCURRENCY="64")
         try:
-            sizes[waiting] = _largest(on, worker, waiting, int(4_000 * scale))
+            sizes[waiting] = _largest(on, worker, waiting, int(4_000 * scale), max(1.0, 5 * scale))
         finally:
             worker.kill()
             worker.wait(10)
@@ -75,11 +75,11 @@ def _memory(on: Stage, _: int, scale: float) -> dict[str, Any]:
     return {"waiting": list(sizes), "mb": [round(with_few, 1), round(with_many, 1)], "ratio": ratio}
 
 
-def _largest(on: Stage, worker: Child, waiting: int, warm: int) -> float:
-    """Its largest size in MB in the five seconds after so many results, while what it took is filled up again."""
+def _largest(on: Stage, worker: Child, waiting: int, warm: int, seconds: float) -> float:
+    """Its largest size in MB in so many seconds after so many results, while what it took is filled up again."""
     largest, begun = 0.0, time.monotonic()
     patience = begun + 120
-    while time.monotonic() < begun + 5:
+    while time.monotonic() < begun + seconds:
         fill(on, waiting - 100 * on.redis.llen("lookup.opay.bulk"))
         if on.redis.xlen("token-records:default") < warm:
             begun = time.monotonic()

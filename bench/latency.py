@@ -23,7 +23,7 @@ _BACKLOG: Final = 100_000
 
 def latency(scale: float, tell: Tell) -> dict[str, Any]:
     """Milliseconds from LPUSH to the result's reading, less the provider's own, by situation: all of them, in order."""
-    seconds = max(2.0, 20 * scale)
+    seconds = max(1.0, 20 * scale)
     situations = [("idle", 25, 0), ("200 a second", 200, 0), ("100,000 bulk waiting", 25, _BACKLOG)]
     found: dict[str, Any] = {}
     for place, (name, rate, backlog) in enumerate(situations):

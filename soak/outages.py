@@ -27,7 +27,7 @@ def outage(plan: Plan) -> Record:
         bulk = stack(service, "-Q", "lookup.opay.bulk")
         stack(service, "-Q", "lookup.opay.interactive")
         # A worker that is at work: with all of its threads, which take most of its memory.
-        warm = plan.of(8_000, 3_000)
+        warm = plan.of(8_000, 1_000)
         _sent(service, ["visa"] * warm)
         until(lambda: True if _done(service) >= warm else None, 60)
         before = _memory(bulk)
