@@ -76,6 +76,9 @@ def _made(name: str, options: argparse.Namespace, console: Console) -> tuple[Rec
             record: Record | str = RUNS[name](Plan(scale=options.scale, seed=options.seed, progress=progress))
         except UnavailableError as error:
             record = str(error)
+        except Exception as error:  # noqa: BLE001 - the other runs are still to be made
+            console.print_exception()
+            record = Record(goal="it ends", passed=False, done={}, figures={type(error).__name__: str(error)})
     took = time.monotonic() - begun
     verdict = record if isinstance(record, str) else f"{_verdict(record)} {dict(record.figures)}"
     console.print(f"{name}: {verdict} ({took:.0f} s)", highlight=False)

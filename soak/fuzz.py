@@ -10,6 +10,7 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from sandbox.redis_server import RedisServer
@@ -196,7 +197,7 @@ def _change(place: dict[str, Any], chance: random.Random) -> None:
     if chance.random() < 0.3:
         del place[name]
     elif name not in {"id", "eta", "reply_to"} or chance.random() < 0.3:
-        place[name] = chance.choice(_ODD)
+        place[name] = deepcopy(chance.choice(_ODD))  # what is in it may be changed next
 
 
 def _inside(provider: str, lane: str, task_id: str, asked: list[Any], chance: random.Random) -> bytes:
@@ -220,7 +221,7 @@ def _deep(place: Any, chance: random.Random) -> None:
     elif isinstance(place, dict) and chance.random() < 0.3:
         del place[name]
     elif name not in {"eta", "id", "reply_to"}:
-        place[name] = chance.choice(_ODD)
+        place[name] = deepcopy(chance.choice(_ODD))  # what is in it may be changed next
 
 
 def _bytes(provider: str, lane: str, task_id: str, asked: list[Any], chance: random.Random) -> bytes:

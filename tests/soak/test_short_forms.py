@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from sandbox.processes import start
-from soak.__main__ import RUNS
+from soak import fuzz
+from soak.__main__ import RUNS, main
 from soak.kills import LEASE, kills_stock
 from soak.record import Plan, Record
 from soak.stock import StockWorker
@@ -55,6 +56,26 @@ def test_the_first_entry_that_is_no_json_ends_a_stock_worker(service: Service) -
     with redis.Redis.from_url(environment["REDIS_URL"]) as client:
         client.lpush("lookup.opay.bulk", b"lookup me up")
     assert worker.child.wait(20) != 0
+
+
+def test_a_run_that_breaks_is_told_and_the_others_are_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def breaks(_: Plan) -> Record:
+        raise TimeoutError("not so after 60 s")
+
+    monkeypatch.setitem(RUNS, "idle", breaks)
+    monkeypatch.setitem(RUNS, "herd", lambda _: Record(goal="none", passed=True, done={}, figures={"lost": 0}))
+    assert main(["idle", "herd", "--json", str(tmp_path / "told")]) == 1
+    told = json.loads((tmp_path / "told").read_text())["runs"]
+    assert (told["idle"]["passed"], told["idle"]["figures"]) == (False, {"TimeoutError": "not so after 60 s"})
+    assert told["herd"]["passed"]
+
+
+def test_spoiling_an_entry_changes_nothing_of_the_next() -> None:
+    chance = Plan(scale=1, seed=11, progress=lambda *_: None).chance()
+    before = repr(fuzz._ODD)
+    for _ in range(500):
+        fuzz._spoilt("opay", "bulk", chance)
+    assert repr(fuzz._ODD) == before
 
 
 def test_the_command_says_what_there_is_and_refuses_what_there_is_not() -> None:
