@@ -1,4 +1,4 @@
-"""The Celery application: the one place where settings meet classes."""
+"""The Celery application, and the life of a worker: how it begins, and how it ends."""
 
 import contextlib
 import gc
@@ -7,10 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery, bootsteps
@@ -32,34 +30,14 @@ from config import celeryconfig, queues
 from config.faults import ConfigurationError
 from config.settings import Configuration, Settings, load
 from tasks import faults, lookup, startup
-from tasks.broker import transport
-from tasks.broker.claims import Claims
+from tasks.assembly import Worker, assemble
 from tasks.broker.connection import Amqp
-from tasks.broker.intake import Intake
-from tasks.broker.pulse import Pulse
-from tasks.broker.throttle import Throttle
-from tasks.engine import Engine
-from tasks.guard import Guard
-from tasks.http import HttpClient, Limits
-from tasks.lookup import Desk, Lookups
-from tasks.lookups import Reader
-from tasks.periodic import Periodic
+from tasks.lookup import Lookups
 from tasks.providers import PROVIDERS
-from tasks.providers.provider import Account
-from tasks.retry import RetryPolicy
-from tasks.stores import presence
-from tasks.stores.circuits import PAUSE, Circuits
-from tasks.stores.permits import RateLimits
-from tasks.stores.presence import Presence
-from tasks.stores.quarantine import Quarantine
-from tasks.stores.results import Bounds, ResultStore
-from tasks.stores.retention import Retention
-from tasks.telemetry import events, logs, metrics, reports
+from tasks.telemetry import logs, metrics, reports
 from tasks.telemetry.events import BatchedEvents
 from tasks.telemetry.fleet import FleetCollector
-from tasks.telemetry.observer import Observer
 from tasks.telemetry.redaction import Redactor
-from tasks.threads import CallThreads
 
 logger = logging.getLogger(__name__)
 
@@ -99,18 +77,6 @@ def _celery_settings(settings: Settings) -> dict[str, Any]:
     return chosen
 
 
-@dataclass(frozen=True, slots=True)
-class _Worker:
-    """What a worker process has and no other process does."""
-
-    lookups: Lookups
-    claims: Claims
-    engines: tuple[Engine, ...]
-    http: HttpClient
-    periodic: tuple[Periodic, ...]
-    presence: Presence
-
-
 configuration = _configured()
 app = Celery("cardtoken", set_as_current=True, amqp=Amqp, events=BatchedEvents)
 app.config_from_object(celeryconfig)
@@ -125,7 +91,7 @@ os.environ.setdefault("FLOWER_CONF", str(Path(celeryconfig.__file__).with_name("
 
 _redactor = Redactor(configuration.secrets)
 _stopping = threading.Event()
-_worker: _Worker | None = None
+_worker: Worker | None = None
 
 
 def _lookups() -> Lookups:
@@ -136,98 +102,6 @@ def _lookups() -> Lookups:
 
 for _provider in PROVIDERS:
     lookup.register(app, _provider, queues.lane_of, _lookups)
-
-
-def _assemble(redis: Redis, name: str, threads: int) -> _Worker:
-    settings = configuration.settings
-    limits = Limits(
-        connect=settings.http_connect_timeout,
-        read=settings.http_read_timeout,
-        total=settings.http_total_timeout,
-        max_body=settings.http_max_body_bytes,
-    )
-    http = HttpClient(
-        limits,
-        settings.provider_concurrency,
-        ca_file=str(settings.http_ca_file) if settings.http_ca_file else None,
-        use_env_proxies=settings.http_use_env_proxies,
-    )
-    policy = RetryPolicy(settings.retry_base_delay, settings.retry_max_delay, settings.retry_max_attempts)
-    # Longer than any exchange, an access token's included: then whoever made the trial is gone.
-    circuits = Circuits(redis, patience=2 * settings.http_total_timeout)
-    pacing = configuration.pacing
-    rates = {name: each.rate_limit for name, each in pacing.items() if each.rate_limit is not None}
-    limits_of_all = RateLimits(redis, rates, settings.interactive_share)
-    pulse = Pulse()
-    deadlines = {Lane.INTERACTIVE: settings.interactive_deadline, Lane.BULK: settings.bulk_deadline}
-    observers = {name: Observer(name, provider.codes) for name, provider in PROVIDERS.items()}
-    desks = {
-        name: Desk(
-            provider=name,
-            observer=observers[name],
-            reader=Reader(model=provider.request, deadlines=deadlines, result_queues=settings.result_queues),
-            engine=Engine(
-                provider,
-                # Read with the provider's own model, so they are its accounts.
-                cast("dict[str, Account]", configuration.accounts.get(name, {})),
-                http=http,
-                policy=policy,
-                threads=CallThreads(
-                    settings.provider_concurrency, f"{name}-call", _kept_for_interactive(name, settings, pulse)
-                ),
-                guard=Guard(name, configuration.accounts.get(name, {}), circuits, limits_of_all),
-                observer=observers[name],
-                not_found_grace=pacing[name].not_found_grace,
-                stopping=_stopping,
-            ),
-        )
-        for name, provider in PROVIDERS.items()
-    }
-    results = Bounds(settings.result_retention, settings.result_stream_maxlen)
-    dead_letters = Bounds(settings.dead_letter_retention, settings.dead_letter_maxlen)
-    claims = Claims(redis, settings.lease_seconds, settings.max_message_bytes)
-    names = frozenset(f"lookup.{name}" for name in PROVIDERS)
-    # Those of a provider that is off too: a queue taken up at run time must not fall to the stock transport.
-    ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
-    intake = Intake(names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters), ours)
-    retention = Retention(redis, results, dead_letters)
-    throttle = Throttle(_shut(desks))
-    transport.install(transport.Broker(redis, claims, intake, pulse, throttle, ours, threads))
-    there = Presence(redis, claims.worker, name, threads, lambda: (pulse.queues, len(claims), pulse.since))
-    return _Worker(
-        lookups=Lookups(
-            desks,
-            ResultStore(redis, results, dead_letters),
-            claims,
-            throttle=throttle,
-            delivery_limit=settings.delivery_limit,
-            stopping=_stopping,
-        ),
-        claims=claims,
-        engines=tuple(desk.engine for desk in desks.values()),
-        http=http,
-        periodic=(
-            Periodic("leases", claims.keep, claims.pause),
-            Periodic("events", events.flush, events.PAUSE),
-            Periodic("reports", reports.flush_gathered, reports.PAUSE),
-            Periodic("circuits", circuits.refresh, PAUSE),
-            Periodic("retention", retention.sweep_for_all, retention.pause),
-            Periodic("presence", there.tell, presence.PAUSE),
-        ),
-        presence=there,
-    )
-
-
-def _kept_for_interactive(provider: str, settings: Settings, pulse: Pulse) -> Callable[[], int]:
-    """How many call threads bulk lookups leave alone: a quarter, where this worker serves both lanes."""
-    lanes = {queues.queue_name(provider, lane) for lane in Lane}
-    return lambda: settings.provider_concurrency // 4 if lanes <= set(pulse.queues) else 0
-
-
-def _shut(desks: Mapping[str, Desk]) -> Callable[[str], float | None]:
-    """For the throttle: in how many seconds the provider of a bulk queue may be tried, while it cannot be asked."""
-    guards = {queues.queue_name(name, Lane.BULK): desk.engine.guard for name, desk in desks.items()}
-    return lambda queue: guards[queue].left() if queue in guards else None
 
 
 @after_setup_logger.connect(weak=False)
@@ -285,7 +159,8 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
         if settings.fault_point:
             faults.arm(settings.fault_point)
         _start_telling(settings, redis)
-        _worker = _assemble(redis, sender, int(options.get("concurrency") or conf.worker_concurrency))
+        threads = int(options.get("concurrency") or conf.worker_concurrency)
+        _worker = assemble(configuration, redis, name=sender, threads=threads, stopping=_stopping)
     except startup.StartupError as error:
         _refuse(error)
     except Exception as error:  # noqa: BLE001 - Celery would log it and run on without anything of the above
@@ -342,7 +217,7 @@ def _ended(**_: Any) -> None:
         reports.stop()
 
 
-def _give_all_back(worker: _Worker) -> None:
+def _give_all_back(worker: Worker) -> None:
     try:
         worker.claims.give_all_back()
         worker.presence.leave()
