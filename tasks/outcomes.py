@@ -37,7 +37,9 @@ class Failure:
     """The provider's answer, or the lack of one, leaves open what is behind the token.
 
     ``code`` is the provider's own, ``message`` the provider's own or this service's words; neither holds a secret.
-    ``retry_after`` is how many seconds the provider asked to be left alone, if it did.
+    ``retry_after`` is how many seconds the provider asked to be left alone, if it did. ``may_pass``: a ``protocol``
+    failure that passes by itself for many, as an empty answer does. ``local``: this machine lacked something (file
+    descriptors, memory, threads, ports), which says nothing of the provider.
     """
 
     category: Category
@@ -45,6 +47,8 @@ class Failure:
     code: str | None = None
     http_status: int | None = None
     retry_after: float | None = None
+    may_pass: bool = False
+    local: bool = False
 
     def __str__(self) -> str:
         return f"{self.category} {self.code}" if self.code else f"{self.category}"
