@@ -39,7 +39,8 @@ class Failure:
     ``code`` is the provider's own, ``message`` the provider's own or this service's words; neither holds a secret.
     ``retry_after`` is how many seconds the provider asked to be left alone, if it did. ``may_pass``: a ``protocol``
     failure that passes by itself for many, as an empty answer does. ``local``: this machine lacked something (file
-    descriptors, memory, threads, ports), which says nothing of the provider.
+    descriptors, memory, threads, ports), which says nothing of the provider. ``misdirected``: the answer names another
+    token than the one asked for, so what comes next on its connection cannot be believed either.
     """
 
     category: Category
@@ -49,6 +50,7 @@ class Failure:
     retry_after: float | None = None
     may_pass: bool = False
     local: bool = False
+    misdirected: bool = False
 
     def __str__(self) -> str:
         return f"{self.category} {self.code}" if self.code else f"{self.category}"

@@ -179,6 +179,16 @@ def _failure(response: HttpResponse, secrets: tuple[Secret | CardToken | None, .
     )
 
 
+def answer_id(response: HttpResponse) -> str | None:
+    """Return the id of the card verification that a success describes; None for any other answer."""
+    if response.status != 200:
+        return None
+    try:
+        return fields.text(fields.json_object(response.body).get("id"))
+    except fields.UnreadableError:
+        return None
+
+
 def _refused(response: HttpResponse) -> bool:
     return response.status == 401
 
@@ -191,4 +201,5 @@ PROVIDER: Final = Provider(
     parse=parse,
     codes=CODES,
     access_tokens=AccessTokens(build=build_access_token, parse=parse_access_token, refused=_refused),
+    answer_id=answer_id,
 )

@@ -8,6 +8,7 @@ HTTP status only where there is no readable body.
 import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
@@ -134,7 +135,8 @@ def _found(data: object, response: HttpResponse, query: Query[OpayAccount]) -> F
         return protocol_failure(response, "a success without data")
     token = data.get("opayToken")
     if token != query.reference.get_secret_value():
-        return protocol_failure(response, "a success that does not name the card token asked for")
+        failure = protocol_failure(response, "a success that does not name the card token asked for")
+        return replace(failure, misdirected=isinstance(token, str) and bool(token.strip()))
     return Found(
         TokenRecord(
             value=query.reference,

@@ -94,3 +94,5 @@ class Provider(Generic[A]):
     parse: Callable[[HttpResponse, Query[A]], Outcome]
     codes: Mapping[str, Verdict] = field(repr=False)
     access_tokens: AccessTokens[A] | None = None
+    #: For a provider that does not echo the reference: the id that it gives to each answer, None where there is none.
+    answer_id: Callable[[HttpResponse], str | None] | None = None

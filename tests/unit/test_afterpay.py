@@ -173,6 +173,23 @@ def test_the_pages_sample_becomes_a_record_field_for_field() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, SUCCESS.encode(), "13e753e2e4a4b2f692b573e5fbe98b7b5523586a"),
+        (200, b'{"id": 17}', "17"),
+        (200, b"{}", None),
+        (200, b'{"id": [1]}', None),
+        (200, b"<html>", None),
+        (404, b'{"id": "1"}', None),  # what is not a card cannot be another's
+        (503, b"", None),
+    ],
+)
+def test_the_id_of_an_answer_is_read_from_a_success_alone(status: int, body: bytes, expected: str | None) -> None:
+    assert afterpay.PROVIDER.answer_id is not None
+    assert afterpay.PROVIDER.answer_id(HttpResponse(status, {}, body)) == expected
+
+
 def test_a_success_with_the_mandatory_fields_alone_invents_nothing() -> None:
     outcome = parse(HttpResponse(200, {}, json.dumps(MANDATORY).encode()), query())
     assert outcome == Found(

@@ -170,6 +170,8 @@ def test_a_success_that_names_another_token_is_never_found(echoed: object) -> No
     assert isinstance(outcome, Failure)
     assert outcome.category is Category.PROTOCOL
     assert TOKEN not in outcome.message
+    named = isinstance(echoed, str) and bool(echoed)
+    assert outcome.misdirected is named, "an answer to somebody else, or an answer without a token"
 
 
 @pytest.mark.parametrize(
