@@ -10,10 +10,10 @@ from typing import Any
 
 from cardtoken.contract import Category
 from cardtoken.secret import Secret
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Failure
 from tasks.providers.provider import AccessToken, AccessTokens, Account
 from tasks.telemetry import reports
-from tasks.wire import HttpRequest, HttpResponse
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from tasks.broker.pulse import Pulse
 from tasks.broker.throttle import Throttle
 from tasks.engine import Engine
 from tasks.guard import Guard
-from tasks.http import HttpClient, Limits
+from tasks.http.client import HttpClient, Limits
 from tasks.lookup import Desk, Lookups
 from tasks.lookups import Reader
 from tasks.periodic import Periodic

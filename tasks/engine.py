@@ -17,7 +17,7 @@ from cardtoken.secret import Secret
 from tasks import faults
 from tasks.access_tokens import AccessTokenCache
 from tasks.guard import Go, Guard, Later, Soon, Turns
-from tasks.http import HttpClient
+from tasks.http.client import HttpClient
 from tasks.lookups import Held, Lookup, Postponed, Settled, Untouched
 from tasks.outcomes import Failure, NotFound, Outcome
 from tasks.providers.provider import Account, Provider, Query

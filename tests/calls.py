@@ -11,7 +11,8 @@ from cardtoken.contract import Lane
 from cardtoken.secret import CardToken, Secret
 from tasks.engine import Engine, Step
 from tasks.guard import Guard
-from tasks.http import HttpClient, Limits
+from tasks.http.client import HttpClient, Limits
+from tasks.http.messages import HttpRequest
 from tasks.lookups import Lookup, Reader, Settled
 from tasks.providers import PROVIDERS, afterpay, opay
 from tasks.providers.provider import Account, Provider, Query
@@ -20,7 +21,6 @@ from tasks.stores.circuits import Circuits
 from tasks.stores.permits import RateLimits
 from tasks.telemetry.observer import Observer
 from tasks.threads import CallThreads
-from tasks.wire import HttpRequest
 from tests.harness import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY, Simulator
 
 FIELD = {"opay": "opay_token", "afterpay": "original_request_id"}

@@ -15,12 +15,12 @@ from pydantic import AfterValidator, Field
 
 from cardtoken.contract import AfterpayRequest, TokenRecord
 from cardtoken.secret import CardToken, Secret
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
 from tasks.providers import fields
 from tasks.providers.provider import AccessToken, AccessTokens, Account, BaseUrl, Key, Provider, Query
 from tasks.providers.scrub import MAX_CODE, scrubbed
 from tasks.providers.statuses import STATUSES, category_of, failure_of, protocol_failure, retry_after
-from tasks.wire import HttpRequest, HttpResponse
 
 UAT: Final = "https://api-uat.payments.paynow.afterpaytouch.dev"
 _AUTH_PATH = "/oauth2/token"

@@ -15,12 +15,12 @@ from pydantic import BeforeValidator, Field
 
 from cardtoken.contract import Category, Customer, OpayRequest, TokenRecord
 from cardtoken.secret import Secret
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
 from tasks.providers import fields
 from tasks.providers.provider import Account, BaseUrl, HeaderText, Key, Provider, Query
 from tasks.providers.scrub import MAX_CODE, scrubbed
 from tasks.providers.statuses import failure_of, protocol_failure, retry_after
-from tasks.wire import HttpRequest, HttpResponse
 
 SANDBOX: Final = "https://sandbox-cashierapi.opaycheckout.com"
 _PATH = "/api/v1/international/token/query"

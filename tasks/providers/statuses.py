@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from cardtoken.contract import Category
+from tasks.http.messages import HttpResponse
 from tasks.outcomes import Failure
-from tasks.wire import HttpResponse
 
 STATUSES: Mapping[int, Category] = {
     400: Category.INVALID_REQUEST,

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 from cardtoken.secret import CardToken
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Failure
 from tasks.telemetry import metrics
 from tasks.telemetry.redaction import MASK, Redactor
-from tasks.wire import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     from sentry_sdk.tracing import Span

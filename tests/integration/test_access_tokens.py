@@ -12,11 +12,11 @@ import pytest
 from cardtoken.contract import Category
 from cardtoken.secret import CardToken, Secret
 from tasks.access_tokens import AccessTokenCache
-from tasks.http import HttpClient
+from tasks.http.client import HttpClient
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Failure, Found
 from tasks.providers import afterpay
 from tasks.providers.provider import Query
-from tasks.wire import HttpRequest, HttpResponse
 from tests.calls import afterpay_account, http_client
 from tests.harness import Simulator, until
 

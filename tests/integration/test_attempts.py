@@ -12,7 +12,7 @@ import redis
 
 from cardtoken.contract import Category
 from sandbox.redis_server import RedisServer
-from tasks.http import HttpClient
+from tasks.http.client import HttpClient
 from tasks.lookups import Lookup, Postponed, Settled, Untouched
 from tasks.outcomes import Failure, Found, NotFound
 from tests.calls import Engines, http_client, lookups, run, sent, settle

@@ -15,12 +15,12 @@ import redis
 
 from cardtoken.contract import Category
 from sandbox.redis_server import RedisServer
-from tasks.http import HttpClient
+from tasks.http.client import HttpClient
+from tasks.http.messages import HttpResponse
 from tasks.lookups import Settled
 from tasks.outcomes import Failure, Found, Outcome
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Query
-from tasks.wire import HttpResponse
 from tests.calls import FIELD, TASK, Engines, http_client, lookups, read, reference, run, sent, settle, soon
 from tests.harness import CLIENT_SECRET, PRIVATE_KEY, Simulator
 

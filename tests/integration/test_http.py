@@ -10,9 +10,9 @@ from time import monotonic
 import pytest
 
 from cardtoken.contract import Category
-from tasks.http import HttpClient
+from tasks.http.client import HttpClient
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Failure
-from tasks.wire import HttpRequest, HttpResponse
 from tests.calls import http_client, opay_request
 from tests.harness import Simulator
 from tests.raw_server import OK, Peer, RawServer, answering, dripping

@@ -8,9 +8,9 @@ from time import monotonic
 import pytest
 
 from cardtoken.contract import Category
-from tasks.http import HttpClient, Limits
+from tasks.http.client import HttpClient, Limits
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Failure
-from tasks.wire import HttpRequest, HttpResponse
 from tests.calls import http_client, opay_request
 from tests.harness import Simulator
 from tests.raw_server import Peer, RawServer, Serve, answering

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cardtoken.contract import Category
-from tasks.http import HttpClient, Limits
+from tasks.http.client import HttpClient, Limits
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Failure
 from tasks.telemetry.logs import tame
-from tasks.wire import HttpRequest, HttpResponse
 from tests.calls import http_client, opay_request
 from tests.harness import Simulator
 from tests.raw_server import OK, Peer, RawServer, Serve, answering

@@ -5,8 +5,8 @@ from time import monotonic
 import pytest
 
 from cardtoken.contract import Category
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Failure
-from tasks.wire import HttpRequest, HttpResponse
 from tests.calls import http_client
 from tests.raw_server import OK, Peer, RawServer, answering, dripping
 

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from cardtoken.contract import Brand, Category, Funding, TokenRecord
 from cardtoken.secret import CardToken, Secret
+from tasks.http.messages import HttpResponse
 from tasks.outcomes import Failure, Found
 from tasks.providers import PROVIDERS, afterpay
 from tasks.providers.afterpay import AfterpayAccount, build, parse
 from tasks.providers.provider import Query
-from tasks.wire import HttpResponse
 
 REFERENCE = "8456732415666565656565656565656"
 REQUEST_ID = "8456732415666565656565656565657"

@@ -7,10 +7,10 @@ import pytest
 
 from cardtoken.contract import Category
 from cardtoken.secret import CardToken, Secret
+from tasks.http.messages import HttpResponse
 from tasks.outcomes import Failure, NotFound, Outcome
 from tasks.providers.afterpay import PROVIDER, AfterpayAccount, build_access_token, parse, parse_access_token
 from tasks.providers.provider import AccessToken, Query
-from tasks.wire import HttpResponse
 
 REFERENCE = "8456732415666565656565656565656"
 ACCESS_TOKEN = "eyJhbGciOiJIUzI1NiJ9.access.token"

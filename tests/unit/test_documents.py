@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from config.settings import Pacing, Settings
+from tasks.http.messages import HttpResponse
 from tasks.outcomes import Failure, Found, NotFound
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Query
-from tasks.wire import HttpResponse
 from tests.harness import ROOT
 
 

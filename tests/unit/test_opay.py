@@ -8,11 +8,11 @@ import pytest
 
 from cardtoken.contract import Brand, Category, Customer, TokenRecord
 from cardtoken.secret import CardToken, Secret
+from tasks.http.messages import HttpResponse
 from tasks.outcomes import Failure, Found
 from tasks.providers import PROVIDERS, opay
 from tasks.providers.opay import OpayAccount, build, parse, sign
 from tasks.providers.provider import Query
-from tasks.wire import HttpResponse
 
 KEY = "OPAYPRV16160617080050.388604510744898"
 TOKEN = "OPAY_TOKEN_bf8593c1693546ea83743e4d433c5bf5"

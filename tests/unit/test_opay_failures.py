@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from cardtoken.contract import Category
 from cardtoken.secret import CardToken
+from tasks.http.messages import HttpResponse
 from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome
 from tasks.providers.opay import CODES, OpayAccount, build, parse
 from tasks.providers.provider import Query
-from tasks.wire import HttpResponse
 
 KEY = "OPAYPRV16160617080050.388604510744898"
 TOKEN = "OPAY_TOKEN_bf8593c1693546ea83743e4d433c5bf5"

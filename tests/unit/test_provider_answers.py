@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cardtoken.contract import Category, LookupResult
+from tasks.http.messages import HttpResponse
 from tasks.lookups import Lookup, Settled
 from tasks.outcomes import Failure, Found, NotFound, Outcome
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Provider
 from tasks.stores.results import result_of
-from tasks.wire import HttpResponse
 from tests.unit.conformance import (
     ACCESS_TOKEN,
     REFERENCE,

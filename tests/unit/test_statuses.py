@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cardtoken.contract import Category
+from tasks.http.messages import HttpResponse
 from tasks.providers.statuses import STATUSES, category_of, failure_of, protocol_failure, retry_after
-from tasks.wire import HttpResponse
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import urllib3.exceptions
 from requests.utils import get_environ_proxies
 
 from cardtoken.contract import Category
-from tasks.deadline import BoundedAdapter, Deadline, Limits
+from tasks.http.connections import BoundedAdapter, Deadline, Limits
+from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Failure
-from tasks.wire import HttpRequest, HttpResponse
 
 __all__ = ["HttpClient", "Limits"]
 

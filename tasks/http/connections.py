@@ -26,7 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProxyError
 from urllib3.util.ssl_ import create_urllib3_context
 
-from tasks.wire import HttpRequest
+from tasks.http.messages import HttpRequest
 
 #: What http.client allows.
 _LONGEST_LINE = 65_536
