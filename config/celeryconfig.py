@@ -30,6 +30,13 @@ task_create_missing_queues = False
 worker_send_task_events = True
 task_send_sent_event = False
 
+# Names of our own: another Celery application on the same database neither hears of these workers nor commands them.
+# `celery -A tasks control …`, `celery -A tasks events` and Flower use them by themselves.
+control_exchange = "cardtoken"
+event_exchange = "cardtoken.events"
+event_queue_prefix = "cardtoken.events"
+worker_consumer = "tasks.broker.consumer:Consumer"
+
 # A worker that starts before Redis does waits for it.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None

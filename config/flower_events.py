@@ -1,24 +1,122 @@
 """What Flower is told by others than our workers, before it keeps it.
 
 A worker's events hold a summary of a message. A producer that was told to send events of its own
-(``task_send_sent_event``) puts what it asks for into them, card tokens included.
+(``task_send_sent_event``) puts what it asks for into them, card tokens included. And anything may be published to the
+channel: an event that Flower could not show, now or on a later page, is ignored.
 """
 
-from typing import Any
+import base64
+import json
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, Final
 
 from celery.events import EventReceiver
+from celery.events.state import Task, Worker
 from flower import events
 
-_SHOWN = "(as its producer sent it: not shown)"
+logger = logging.getLogger(__name__)
+
+_SHOWN: Final = "(as its producer sent it: not shown)"
+#: Characters of a text, and numbers from nothing to here: times in seconds, counts, clocks.
+_LONGEST: Final = 1 << 16
+_LARGEST: Final = float(1 << 53)
+#: Fields that are calculated with, and when they may also be negative.
+_NUMBERS: Final = frozenset({"timestamp", "clock", "freq", "active", "processed", "pid", "retries", "runtime"})
+_SIGNED: Final = frozenset({"utcoffset"})
+_NAMES: Final = frozenset({"type", "hostname", "uuid"})
+_TEXTS: Final = frozenset(
+    {
+        *("name", "args", "kwargs", "result", "exception", "traceback", "eta", "expires", "root_id", "parent_id"),
+        *("queue", "exchange", "routing_key", "sw_ident", "sw_ver", "sw_sys"),
+    }
+)
+_OTHERS: Final = frozenset({"loadavg", "signum", "requeue", "terminated", "expired"})
+#: Celery makes an attribute of each field. These it has already.
+_TAKEN: Final = (
+    frozenset(dir(Worker))
+    | frozenset(dir(Task))
+    | frozenset(
+        {*Worker._fields, *Task._fields}  # type: ignore[attr-defined]  # the stubs leave them out
+    )
+)
 
 
 class MaskingReceiver(EventReceiver):
-    """Receives events, and forgets what a producer's hold of a message."""
+    """Receives events that can be shown, and forgets what a producer's hold of a message."""
+
+    def get_consumers(self, Consumer: Any, channel: Any) -> Any:  # noqa: N803 - the name is Celery's
+        """Look at what is published before kombu reads it."""
+        channel._handle_message = _checking(channel._handle_message)  # noqa: SLF001 - the one place before it is read
+        return super().get_consumers(Consumer, channel)
 
     def event_from_message(self, body: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Hide what a producer tells of its own message."""
         if body.get("type") == "task-sent":
             body |= {"args": "()", "kwargs": _SHOWN}
         return super().event_from_message(body, *args, **kwargs)
+
+
+def _checking(handle: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    told = False
+
+    def checked(*args: Any) -> dict[str, Any]:
+        nonlocal told
+        payload = handle(*args)
+        if payload["type"] in (b"message", b"pmessage") and not is_of_events(payload["data"]):
+            payload["data"] = None
+            if not told:
+                told = True
+                logger.warning("ignored what was published to the channel of events and is no event; so from now on")
+        return payload
+
+    return checked
+
+
+def is_of_events(raw: object) -> bool:
+    """Return whether what was published is one or more events that can be shown."""
+    try:
+        entry = json.loads(raw)  # type: ignore[arg-type]  # whatever it is
+        if entry["content-type"] != "application/json" or (entry.get("headers") or {}).get("compression"):
+            return False
+        properties, body = entry["properties"], entry["body"]
+        properties["delivery_tag"], properties["delivery_info"].get("routing_key")  # kombu asks for both
+        if properties.get("body_encoding") == "base64":
+            body = base64.b64decode(body)
+        found = json.loads(body)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return False
+    return all(map(_can_be_shown, found if isinstance(found, list) else [found]))
+
+
+def _can_be_shown(event: object) -> bool:
+    if not isinstance(event, dict) or not {"type", "hostname", "timestamp"} <= event.keys():
+        return False
+    group, _, subject = str(event["type"]).partition("-")
+    if group not in ("worker", "task") or not subject or (group == "task" and not event.get("uuid")):
+        return False
+    return all(_is_of(name, value) for name, value in event.items())
+
+
+def _is_of(name: str, value: object) -> bool:
+    if name in _NAMES:
+        return isinstance(value, str) and 0 < len(value) < 256
+    if name in _NUMBERS or name in _SIGNED:
+        return _is_number(name, value)
+    if name == "loadavg":
+        return isinstance(value, list) and len(value) < 9 and all(isinstance(each, int | float) for each in value)
+    if name not in _TEXTS | _OTHERS and (name in _TAKEN or not name.isidentifier()):
+        return False
+    plain = isinstance(value, bool | int | float) and name not in _TEXTS
+    return value is None or plain or (isinstance(value, str) and len(value) <= _LONGEST)
+
+
+def _is_number(name: str, value: object) -> bool:
+    if value is None:
+        return name not in ("timestamp", "clock", "freq", "utcoffset")
+    low = -_LARGEST if name in _SIGNED else 0
+    return isinstance(value, int | float) and math.isfinite(value) and low <= value <= _LARGEST
 
 
 def mask() -> None:

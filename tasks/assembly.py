@@ -8,9 +8,9 @@ from typing import cast
 from redis import Redis
 
 from cardtoken.contract import Lane
-from config import queues
+from config import celeryconfig, queues
 from config.settings import Configuration, Settings
-from tasks.broker import transport
+from tasks.broker import remote_control, transport
 from tasks.broker.claims import Claims
 from tasks.broker.intake import Intake
 from tasks.broker.pulse import Pulse
@@ -105,7 +105,13 @@ def assemble(
     intake = Intake(names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters), ours)
     retention = Retention(redis, results, dead_letters)
     throttle = Throttle(_shut(desks))
-    transport.install(transport.Broker(redis, claims, intake, pulse, throttle, ours, threads))
+    remote_control.install()
+    reply_exchange = f"reply.{celeryconfig.control_exchange}.pidbox"
+    transport.install(
+        transport.Broker(
+            redis, claims, intake, pulse, throttle, ours, threads, name=name, reply_exchange=reply_exchange
+        )
+    )
     there = Presence(redis, claims.worker, name, threads, lambda: (pulse.queues, len(claims), pulse.since))
     return Worker(
         lookups=Lookups(

@@ -25,6 +25,13 @@ ROOT = Path(__file__).parent.parent
 MERCHANT, PRIVATE_KEY = "256612345678901", "OPAYPRV16160617080050.388604510744898"
 CLIENT, CLIENT_SECRET = "afterpay", "merchantABC"
 
+#: The names of remote control and events, for a Celery application other than ``celery -A tasks``.
+OPERATOR = {
+    "control_exchange": "cardtoken",
+    "event_exchange": "cardtoken.events",
+    "event_queue_prefix": "cardtoken.events",
+}
+
 T = TypeVar("T")
 
 #: What a test's environment must not inherit from the machine that runs it.
@@ -95,10 +102,7 @@ class Worker:
 
     def __init__(self, environment: Mapping[str, str], *args: str, level: str = "INFO") -> None:
         self.name = f"w{uuid.uuid4().hex[:8]}@test"
-        # Asking the other workers takes a second at each start; where a test is about that, it says --with-mingle.
-        alone = [] if "--with-mingle" in args else ["--without-mingle"]
-        args = tuple(each for each in args if each != "--with-mingle")
-        command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-l", level, "-n", self.name, *alone, *args]
+        command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-l", level, "-n", self.name, *args]
         self.lines: list[str] = []
         self.child: Child = start(command, name="worker", cwd=ROOT, env=environment, on_line=self.lines.append)
 
@@ -130,6 +134,8 @@ class Service:
         # redis-py's types are those of both protocols' answers at once: of no use to a test.
         self.redis: Any = redis.Redis.from_url(server.url)
         self.producer = Celery("a-producer-of-its-own", broker=server.url)
+        # What an operator's Celery needs to be heard by the workers, as docs/operations.md says.
+        self.producer.conf.update(OPERATOR)
         self.environment = {
             **clean_environment(),
             "REDIS_URL": server.url,

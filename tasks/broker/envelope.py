@@ -104,12 +104,12 @@ def open_envelope(raw: bytes, tasks: frozenset[str], limit: int, *, deferred: bo
     ``tasks`` are the names of the tasks that there are, ``limit`` the largest body in bytes, once it is decompressed.
     ``deferred``: a worker wrote the entry; it may have grown, and carries how far its lookups have come.
     """
-    entry = _object(_json(raw, "the entry"), "the entry")
-    headers = _object(entry.get("headers") or {}, "headers")
-    body = _json(_body(entry, headers, sys.maxsize if deferred else limit), "the body")
+    entry = object_of(json_of(raw, "the entry"), "the entry")
+    headers = object_of(entry.get("headers") or {}, "headers")
+    body = json_of(body_of(entry, headers, sys.maxsize if deferred else limit), "the body")
     if isinstance(body, list):
         return _protocol_2(headers, body, entry, tasks, deferred=deferred)
-    return _protocol_1(_object(body, "the body"), entry, tasks, deferred=deferred)
+    return _protocol_1(object_of(body, "the body"), entry, tasks, deferred=deferred)
 
 
 def _protocol_2(
@@ -118,7 +118,9 @@ def _protocol_2(
     if len(body) != 3:
         raise MalformedError("the body is not a list of args, kwargs and embed")
     args, kwargs, embed = body
-    return _envelope(headers, args, kwargs, _object(embed or {}, "embed"), entry=entry, tasks=tasks, deferred=deferred)
+    return _envelope(
+        headers, args, kwargs, object_of(embed or {}, "embed"), entry=entry, tasks=tasks, deferred=deferred
+    )
 
 
 def _protocol_1(
@@ -169,7 +171,7 @@ def _is_id(text: str) -> bool:
 
 
 def _requests(kwargs: object, names: set[str]) -> tuple[list[object], dict[str, Any] | None]:
-    fields = _object(kwargs, "kwargs")
+    fields = object_of(kwargs, "kwargs")
     if "requests" not in fields or not fields.keys() <= names:
         raise MalformedError("kwargs are not exactly requests")
     requests = fields["requests"]
@@ -188,7 +190,7 @@ def _requests(kwargs: object, names: set[str]) -> tuple[list[object], dict[str, 
     return requests, retry
 
 
-def _body(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) -> bytes:
+def body_of(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) -> bytes:
     content_type = entry.get("content-type")
     # "application/json; charset=utf-8" is JSON too; what it is encoded in is found out by decoding it.
     if not isinstance(content_type, str) or content_type.partition(";")[0].strip().lower() != _CONTENT_TYPE:
@@ -199,7 +201,7 @@ def _body(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) -> b
     body = entry.get("body")
     if not isinstance(body, str):
         raise MalformedError("no body")
-    properties = _object(entry.get("properties") or {}, "properties")
+    properties = object_of(entry.get("properties") or {}, "properties")
     match properties.get("body_encoding"):
         case None | "":
             data = body.encode("utf-8", "surrogatepass")
@@ -222,7 +224,7 @@ def _body(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) -> b
         raise MalformedError("the body cannot be decompressed") from None
 
 
-def _json(data: bytes, what: str) -> object:
+def json_of(data: bytes, what: str) -> object:
     try:
         return _DECODER.decode(data.decode("utf-8"))
     except UnicodeDecodeError:
@@ -241,7 +243,7 @@ def _is_shallow(value: object, depth: int) -> bool:
     return False
 
 
-def _object(value: object, what: str) -> dict[str, Any]:
+def object_of(value: object, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedError(f"{what} is not an object")
     return value
@@ -256,7 +258,7 @@ def _whole_number(value: object, what: str) -> int:
 
 
 def _priority(entry: Mapping[str, Any]) -> int:
-    priority = _object(entry.get("properties") or {}, "properties").get("priority")
+    priority = object_of(entry.get("properties") or {}, "properties").get("priority")
     return priority if isinstance(priority, int) and not isinstance(priority, bool) and 0 <= priority <= 255 else 0
 
 

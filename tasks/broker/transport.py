@@ -17,6 +17,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.worker.state import maybe_shutdown
 from kombu.transport import redis as stock
 from kombu.transport import virtual
+from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 from redis import Redis, RedisError, ResponseError
 from redis.exceptions import NoPermissionError
@@ -25,6 +26,7 @@ from tasks.broker.claims import Claim, Claims
 from tasks.broker.intake import Intake
 from tasks.broker.pulse import Pulse
 from tasks.broker.pump import Pump
+from tasks.broker.remote_control import command
 from tasks.broker.throttle import Throttle
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,9 @@ class Broker:
     queues: frozenset[str]
     #: Messages that the worker runs at once.
     slots: int
+    #: The worker's node name, and the exchange of replies to remote control.
+    name: str
+    reply_exchange: str
 
 
 _broker: Broker | None = None
@@ -132,8 +137,12 @@ class _Claiming(stock.Channel):
                 return
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
-        answer = super().basic_consume(queue, no_ack, *args, **kwargs)
         broker = _installed()
+        if queue not in broker.queues and queue not in self._fanout_queues:
+            # kombu would pop its entries, and what is popped is lost with the worker.
+            logger.error("%.255r is not a queue of this service: it is not consumed", queue)
+            return None
+        answer = super().basic_consume(queue, no_ack, *args, **kwargs)
         if queue in self.active_fanout_queues and self.connection.hub is not None:
             # Remote control: subscribed to now and not at the loop's first tick, so that a worker that is ready obeys.
             poller: Any = self.connection.cycle
@@ -178,6 +187,15 @@ class _Claiming(stock.Channel):
             due = datetime.fromisoformat(message["headers"]["eta"])
             due = due if due.tzinfo else due.replace(tzinfo=UTC)
             _installed().claims.defer(claim_id, queue, dumps(message).encode(), due)
+
+    def _handle_message(self, client: Any, response: Any) -> dict[str, Any]:
+        """What was published to the channel of remote control: a command in a canonical form, or nothing."""
+        payload: dict[str, Any] = super()._handle_message(client, response)
+        if bytes_to_str(payload["type"]).endswith("message"):
+            broker = _installed()
+            message = command(payload["data"], broker.name, broker.reply_exchange)
+            payload["data"] = None if message is None else dumps(message)
+        return payload
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
         """As kombu does it, and keep how many heard it."""

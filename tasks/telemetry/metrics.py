@@ -80,6 +80,9 @@ TAKEOVERS: Final = Counter(
 QUARANTINED: Final = Counter(
     "cardtoken_quarantined", "Queue entries that are no message and went to quarantine.", ["queue"], registry=REGISTRY
 )
+CONTROL_IGNORED: Final = Counter(
+    "cardtoken_control_ignored", "Messages of remote control that are no command, or failed.", registry=REGISTRY
+)
 UNEXPECTED: Final = Counter(
     "cardtoken_unexpected_errors", "Exceptions that this service did not foresee.", registry=REGISTRY
 )

@@ -63,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def service(server: Server, simulator: Simulator) -> Iterator[Service]:
     service: Service = Service(server, simulator, LEASE_SECONDS="2", OPAY_RATE_LIMIT="1000/s")  # type: ignore[arg-type]
     service.producer = Celery("a-producer", broker=server.url_of("producer"))
-    with service.worker("--with-mingle", METRICS_PORT=str(free_port())) as worker:
+    with service.worker(METRICS_PORT=str(free_port())) as worker:
         yield service
         assert worker.stop() == 0
         assert "NOPERM" not in worker.log

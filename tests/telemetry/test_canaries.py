@@ -28,7 +28,7 @@ from sandbox.redis_server import RedisServer, free_port
 from simulator.access import TOKEN_PREFIX
 from tests.browser.flower import Flower
 from tests.cli.terminal import CARDTOKEN, environment
-from tests.harness import ROOT, Service, Simulator, Worker, until
+from tests.harness import OPERATOR, ROOT, Service, Simulator, Worker, until
 from tests.telemetry.envelopes import SentryServer
 
 MERCHANT_KEY = "OPAYPRV-canary/8c1f+4d77"
@@ -80,7 +80,9 @@ class Events:
     def __init__(self, url: str) -> None:
         self.seen: list[str] = []
         self._connection = Connection(url)
-        self._receiver = EventReceiver(self._connection, handlers={"*": self._saw}, app=Celery(broker=url))
+        self._receiver = EventReceiver(
+            self._connection, handlers={"*": self._saw}, app=Celery(broker=url, changes=OPERATOR)
+        )
         threading.Thread(target=self._receive, daemon=True).start()
 
     def _saw(self, event: dict[str, Any]) -> None:
