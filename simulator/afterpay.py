@@ -50,7 +50,7 @@ BRAND_NAMES: Mapping[str, str] = {
     "unknown-brand": "Future Pay",
 }
 
-GARBAGE, UNAUTHORIZED = "garbage", "unauthorized"
+GARBAGE, UNAUTHORIZED, REFUSED = "garbage", "unauthorized", "refused"
 
 
 class Afterpay(Provider):
@@ -92,17 +92,16 @@ class Afterpay(Provider):
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where access tokens are issued."""
-        modes = (NORMAL, DOWN, HANG, GARBAGE, UNAUTHORIZED)
+        modes = (NORMAL, DOWN, HANG, GARBAGE, UNAUTHORIZED, REFUSED)
         return (Endpoint("/oauth2/token", "token_endpoint", modes, self._issue),)
 
     async def _issue(self, request: web.BaseRequest, mode: str) -> web.StreamResponse:
-        if mode == DOWN:
-            return self.down()
-        if mode == GARBAGE:
-            return json_bytes(b'{"access_token": oops')
+        broken = {DOWN: self.down, GARBAGE: _garbage, REFUSED: _refused, UNAUTHORIZED: _not_authenticated}.get(mode)
+        if broken is not None:
+            return broken()
         client_id, secret = basic_credentials(request.headers.get("Authorization", ""))
-        if mode == UNAUTHORIZED or client_id not in self.accounts or self.accounts[client_id] != secret:
-            return error(401, "Client authentication failed.")
+        if client_id not in self.accounts or self.accounts[client_id] != secret:
+            return _not_authenticated()
         if request.method != "POST" or not _accepts_json(request):
             return error(400, "Send a POST that accepts application/json.")
         # RFC 6749, 4.4.2: the grant is a form field. Any other body leaves the form empty.
@@ -161,6 +160,11 @@ class Afterpay(Provider):
                 "401 N times, the access token revoked each time, then a card.",
                 at_first(self._revoked),
             ),
+            Scenario(
+                "forbidden-N",
+                "403 N times, the access token revoked each time, then a card.",
+                at_first(self._revoked_as_forbidden),
+            ),
             Scenario("unauthorized-always", "401; the access token stays good.", lambda _: _unauthorized()),
             Scenario("null-data", "200 with the JSON value null.", lambda _: json_answer(None)),
             Scenario("wrong-token", "A card without its token.", lambda c: _without(c, "token")),
@@ -171,12 +175,29 @@ class Afterpay(Provider):
         self._tokens.revoke(_bearer(call.request))
         return _unauthorized()
 
+    def _revoked_as_forbidden(self, call: Call) -> web.Response:
+        self._tokens.revoke(_bearer(call.request))
+        return error(403, "The access token is not accepted.")
+
 
 def error(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """An error in the shape of Afterpay's other APIs: none is published for this one."""
     code = re.sub(r"\W+", "_", reason(status).lower())
     body = {"errorCode": code, "errorId": uuid.uuid4().hex[:16], "message": message, "httpStatusCode": status}
     return json_answer(body, status, headers)
+
+
+def _garbage() -> web.Response:
+    return json_bytes(b'{"access_token": oops')
+
+
+def _refused() -> web.Response:
+    # RFC 6749, 5.2, as most servers send it: 400, and the error's code beside its words.
+    return json_answer({"error": "invalid_client", "error_description": "The client secret is wrong."}, 400)
+
+
+def _not_authenticated() -> web.Response:
+    return error(401, "Client authentication failed.")
 
 
 def _is_json(media_type: str) -> bool:

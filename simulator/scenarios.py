@@ -13,7 +13,7 @@ from email.utils import formatdate
 from aiohttp import web
 
 from simulator import wire
-from simulator.answers import encode, encode_literally, html_answer, json_answer, json_bytes
+from simulator.answers import encode, encode_literally, html_answer, json_answer, json_bytes, reason
 from simulator.cards import BRANDS
 from simulator.provider import Call, Play, Provider, Scenario, at_first
 
@@ -43,6 +43,11 @@ def _rate_limited_until(call: Call) -> web.Response:
     # An HTTP date has whole seconds (RFC 9110, 5.6.7): rounded up, it never comes early.
     date = formatdate(math.ceil(time.time() + float(call.args[1])), usegmt=True)
     return call.provider.http_error(429, {"Retry-After": date})
+
+
+def _gateway(call: Call) -> web.Response:
+    status = int(call.args[0])
+    return json_answer({"code": status, "message": reason(status)}, status)
 
 
 def _spelled(call: Call, name: str, issuer: str, charset: str) -> web.Response:
@@ -93,6 +98,7 @@ SHARED: tuple[Scenario, ...] = (
         "That HTTP status: OPay with an HTML page, Afterpay with a JSON error.",
         lambda c: c.provider.http_error(int(c.args[0])),
     ),
+    Scenario("gateway-NNN", "That HTTP status with a gateway's JSON, its code the status as a number.", _gateway),
     Scenario("html-503", "503 with an HTML page.", lambda _: html_answer(503)),
     Scenario("html-200", "200 with an HTML page.", lambda _: html_answer(200)),
     Scenario("malformed", "200 with the first half of the JSON.", lambda c: json_bytes(c.body()[: len(c.body()) // 2])),

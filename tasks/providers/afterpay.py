@@ -1,7 +1,7 @@
 """Afterpay PayNow: retrieve card token, ``GET /v1/cards/verification?originalRequestId=…``.
 
-Its pages publish neither an error body nor a list of codes: the HTTP status decides, and ``errorCode`` and
-``message`` are kept where a JSON body has them, as those of Afterpay's other APIs do.
+Its pages publish neither an error body nor a list of codes: the HTTP status decides, and code and message are kept
+where a JSON body has them, as those of Afterpay's other APIs do.
 """
 
 import base64
@@ -13,25 +13,33 @@ from urllib.parse import quote, urlencode
 import pycountry
 from pydantic import AfterValidator, Field
 
-from cardtoken.contract import AfterpayRequest, TokenRecord
+from cardtoken.contract import AfterpayRequest, Category, TokenRecord
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
 from tasks.providers import fields
+from tasks.providers.error_bodies import speaks_of_a_path
 from tasks.providers.provider import AccessToken, AccessTokens, Account, BaseUrl, Key, Provider, Query
-from tasks.providers.scrub import MAX_CODE, scrubbed
-from tasks.providers.statuses import STATUSES, category_of, failure_of, protocol_failure, retry_after
+from tasks.providers.statuses import STATUSES, category_of, failure_of, is_success, no_such_url, protocol_failure
 
 UAT: Final = "https://api-uat.payments.paynow.afterpaytouch.dev"
 _AUTH_PATH = "/oauth2/token"
 _PATH = "/v1/cards/verification"
 
-#: By HTTP status; one that is not here is judged by its class. 404 is the answer for a reference it does not know.
+#: By HTTP status; one that is not here is judged by its class. 404 with Afterpay's JSON is the answer for a reference
+#: that it does not know.
 CODES: Final[Mapping[str, Verdict]] = {
+    **{str(status): category for status, category in STATUSES.items()},
     "200": Answer.FOUND,
     "404": Answer.NOT_FOUND,
-    **{str(status): category for status, category in STATUSES.items()},
 }
+#: At the token endpoint: what passes by itself, of the statuses that blame the client.
+_PASSING_AT_THE_TOKEN_ENDPOINT = frozenset({408, 425, 429})
+#: OAuth's errors that are the server's own (RFC 6749, section 4.1.2.1), where they come with a status of success.
+_SERVERS_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
+
+#: Seconds that an access token is taken to hold where the answer does not say.
+_UNSAID_LIFETIME = 60.0
 
 #: A part of the User-Agent header: it may hold no semicolon (that ends a part) and no slash (that begins its value).
 Part = Annotated[str, Field(pattern=r"^[!-.0-:<-~]([ -.0-:<-~]*[!-.0-:<-~])?\z", max_length=128)]
@@ -80,7 +88,7 @@ def build_access_token(account: AfterpayAccount) -> HttpRequest:
         method="POST",
         url=account.auth_url or account.base_url + _AUTH_PATH,
         headers={
-            "Authorization": f"Basic {_credentials(account).get_secret_value()}",
+            "Authorization": f"Basic {_basic(account).get_secret_value()}",
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
             "User-Agent": account.user_agent,
@@ -89,24 +97,47 @@ def build_access_token(account: AfterpayAccount) -> HttpRequest:
     )
 
 
-def _credentials(account: AfterpayAccount) -> Secret:
+def _credentials(account: AfterpayAccount) -> tuple[Secret, ...]:
+    return (account.client_secret, _basic(account), Secret(account.client_id))
+
+
+def _basic(account: AfterpayAccount) -> Secret:
     pair = f"{account.client_id}:{account.client_secret.get_secret_value()}"
     return Secret(base64.b64encode(pair.encode()).decode())
 
 
 def parse_access_token(response: HttpResponse, account: AfterpayAccount) -> AccessToken | Failure:
-    """The access token, with ``expires_in`` in seconds; without one, it is taken to hold for a minute."""
-    if response.status != 200:
-        return _failure(response, (account.client_secret, _credentials(account)), "no access token: HTTP status")
+    """The access token and the seconds that it holds; where ``expires_in`` says nothing of use, it holds a minute.
+
+    A refusal is ``authentication`` whatever it is called: RFC 6749 wants 401 or 400 for a wrong secret, and servers
+    answer 403, 404, 405 and 415 as well. What passes by itself stays what it is.
+    """
+    if not is_success(response.status):
+        return _no_access_token(response, account)
     try:
         answer = fields.json_object(response.body)
     except fields.UnreadableError as error:
-        return protocol_failure(response, f"no access token: {error}")
+        return protocol_failure(response, f"no access token: {error}", may_pass=True)
     token = answer.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token.strip():
-        return protocol_failure(response, "no access token in the answer to the request for one")
+        if (refusal := fields.text(answer.get("error"))) is not None:
+            category = Category.UNAVAILABLE if refusal in _SERVERS_ERRORS else Category.AUTHENTICATION
+            return failure_of(response, _credentials(account), "no access token", category)
+        return protocol_failure(response, "no access token in the answer to the request for one", may_pass=True)
     seconds = fields.amount(answer.get("expires_in"))
-    return AccessToken(Secret(token.strip()), 60.0 if seconds is None else max(0.0, float(seconds)))
+    # Servers say -1 of what does not end; it is asked for again soon all the same.
+    lifetime = _UNSAID_LIFETIME if seconds is None or float(seconds) < 0 else float(seconds)
+    return AccessToken(Secret(token.strip()), lifetime)
+
+
+def _no_access_token(response: HttpResponse, account: AfterpayAccount) -> Failure:
+    status = response.status
+    refused = 400 <= status < 500 and status not in _PASSING_AT_THE_TOKEN_ENDPOINT
+    words = f"no access token: HTTP status {status}"
+    if category_of(status) is Category.PROTOCOL:
+        words += "; look at AFTERPAY_AUTH_URL and AFTERPAY_BASE_URL"
+    category = Category.AUTHENTICATION if refused else category_of(status)
+    return failure_of(response, _credentials(account), words, category)
 
 
 def build(query: Query[AfterpayAccount]) -> HttpRequest:
@@ -133,20 +164,35 @@ def parse(response: HttpResponse, query: Query[AfterpayAccount]) -> Outcome:
         case Answer.FOUND:
             return _found(response)
         case Answer.NOT_FOUND:
-            return NotFound()
+            return _not_found(response, query)
         case _:
-            secrets = (query.reference, query.access_token, query.account.client_secret)
-            return _failure(response, secrets, "Afterpay answered with HTTP status")
+            return failure_of(response, _secrets(query))
+
+
+def _secrets(query: Query[AfterpayAccount]) -> tuple[Secret | CardToken | None, ...]:
+    return (query.reference, query.access_token, *_credentials(query.account))
+
+
+def _not_found(response: HttpResponse, query: Query[AfterpayAccount]) -> NotFound | Failure:
+    # A gateway whose backends are being exchanged answers 404 to everything: no card is gone because of that.
+    try:
+        if not speaks_of_a_path(fields.json_object(response.body)):
+            return NotFound()
+    except fields.UnreadableError:
+        pass
+    return no_such_url(response, _secrets(query), "Afterpay", "AFTERPAY_BASE_URL")
 
 
 def _found(response: HttpResponse) -> Found | Failure:
     try:
         answer = fields.json_object(response.body)
     except fields.UnreadableError as error:
-        return protocol_failure(response, str(error))
+        return protocol_failure(response, str(error), may_pass=True)
     token = answer.get("token")
     if not isinstance(token, str) or fields.text(token) is None:
-        return protocol_failure(response, "a success without a card token")
+        # Without anything of Afterpay's it is not Afterpay that answered.
+        may_pass = answer.keys().isdisjoint({"token", "id", "receiptId"})
+        return protocol_failure(response, "a success without a card token", may_pass=may_pass)
     return Found(
         TokenRecord(
             value=CardToken(token),
@@ -164,21 +210,6 @@ def _found(response: HttpResponse) -> Found | Failure:
     )
 
 
-def _failure(response: HttpResponse, secrets: tuple[Secret | CardToken | None, ...], words: str) -> Failure:
-    try:
-        answer = fields.json_object(response.body)
-    except fields.UnreadableError:
-        return failure_of(response)
-    code = fields.text(answer.get("errorCode"))
-    return Failure(
-        category=category_of(response.status),
-        code=scrubbed(code, secrets, MAX_CODE),
-        message=scrubbed(fields.prose(answer.get("message")), secrets) or f"{words} {response.status}",
-        http_status=response.status,
-        retry_after=retry_after(response),
-    )
-
-
 def answer_id(response: HttpResponse) -> str | None:
     """Return the id of the card verification that a success describes; None for any other answer."""
     if response.status != 200:
@@ -190,7 +221,8 @@ def answer_id(response: HttpResponse) -> str | None:
 
 
 def _refused(response: HttpResponse) -> bool:
-    return response.status == 401
+    # 403 is what gateways that check access tokens themselves say of one that has expired.
+    return response.status in {401, 403}
 
 
 PROVIDER: Final = Provider(

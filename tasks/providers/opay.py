@@ -1,8 +1,9 @@
 """OPay: Card Token Info API, ``POST /api/v1/international/token/query``.
 
 The signature is the lowercase hex HMAC-SHA512 of the request body under the merchant's private key (OPay's token
-pages; its official Java SDK does the same). Errors come with HTTP 200: the ``code`` in the body decides, and the
-HTTP status only where there is no readable body.
+pages; its official Java SDK does the same). OPay's errors come with HTTP 200: a ``code`` of the table decides, whatever
+the status. What stands before OPay answers with a status and, often, with JSON of its own: a code that is not in the
+table decides nothing where the status is an error.
 """
 
 import hmac
@@ -14,18 +15,19 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, Field
 
 from cardtoken.contract import Category, Customer, OpayRequest, TokenRecord
-from cardtoken.secret import Secret
+from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
 from tasks.providers import fields
 from tasks.providers.provider import Account, BaseUrl, HeaderText, Key, Provider, Query
 from tasks.providers.scrub import MAX_CODE, scrubbed
-from tasks.providers.statuses import failure_of, protocol_failure, retry_after
+from tasks.providers.statuses import failure_of, is_success, no_such_url, protocol_failure, retry_after
 
 SANDBOX: Final = "https://sandbox-cashierapi.opaycheckout.com"
 _PATH = "/api/v1/international/token/query"
 
-#: Codes on OPay's error page, and five-digit ones that integrators report. A code that is not here is ``rejected``.
+#: Codes on OPay's error page, and five-digit ones that integrators report. One that is not here is ``rejected`` with a
+#: status of success; with any other the status decides.
 #: "00000" is in every sample of a success; the page's prose says "00".
 CODES: Final[Mapping[str, Verdict]] = {
     "00000": Answer.FOUND,
@@ -98,18 +100,17 @@ def parse(response: HttpResponse, query: Query[OpayAccount]) -> Outcome:
     try:
         answer = fields.json_object(response.body)
     except fields.UnreadableError as error:
-        return protocol_failure(response, str(error)) if response.status == 200 else _by_status(response)
+        return _by_status(response, query, str(error))
     code = fields.text(answer.get("code"))
-    if code is None:
-        return protocol_failure(response, "no code in it") if response.status == 200 else _by_status(response)
-    verdict = query.account.code_overrides.get(code) or CODES.get(code, Category.REJECTED)
-    match verdict:
+    match _verdict(code, response, query):
+        case None:
+            return _by_status(response, query, "no code in it")
         case Answer.FOUND:
             return _found(answer.get("data"), response, query)
         case Answer.NOT_FOUND:
             return NotFound()
         case category:
-            secrets = (query.reference, query.account.private_key, _signature(query))
+            secrets = _secrets(query)
             return Failure(
                 category=category,
                 code=scrubbed(code, secrets, MAX_CODE),
@@ -119,11 +120,26 @@ def parse(response: HttpResponse, query: Query[OpayAccount]) -> Outcome:
             )
 
 
-def _by_status(response: HttpResponse) -> Failure:
-    # A 404 without OPay's body comes from whatever stands before it, and says nothing about the card token.
+def _verdict(code: str | None, response: HttpResponse, query: Query[OpayAccount]) -> Verdict | None:
+    """What the code says; None where it says nothing and the status has to."""
+    if code is None:
+        return None
+    listed = query.account.code_overrides.get(code) or CODES.get(code)
+    return listed or (Category.REJECTED if is_success(response.status) else None)
+
+
+def _by_status(response: HttpResponse, query: Query[OpayAccount], fault: str) -> Failure:
+    """The failure of an answer without a code that counts; ``fault`` says what is wrong with a 200."""
+    if response.status == 200:
+        return protocol_failure(response, fault, may_pass=True)
+    # A 404 without a code of OPay's comes from what stands before it, and says nothing about the card token.
     if response.status == 404:
-        return protocol_failure(response, "no OPay API at this URL: look at OPAY_BASE_URL")
-    return failure_of(response)
+        return no_such_url(response, _secrets(query), "OPay", "OPAY_BASE_URL")
+    return failure_of(response, _secrets(query))
+
+
+def _secrets(query: Query[OpayAccount]) -> tuple[Secret | CardToken, ...]:
+    return (query.reference, query.account.private_key, _signature(query))
 
 
 def _signature(query: Query[OpayAccount]) -> Secret:
@@ -132,6 +148,8 @@ def _signature(query: Query[OpayAccount]) -> Secret:
 
 def _found(data: object, response: HttpResponse, query: Query[OpayAccount]) -> Found | Failure:
     if not isinstance(data, dict):
+        if not is_success(response.status):
+            return _by_status(response, query, "a success without data")
         return protocol_failure(response, "a success without data")
     token = data.get("opayToken")
     if token != query.reference.get_secret_value():

@@ -109,6 +109,7 @@ def test_a_hanging_token_endpoint_costs_fifty_threads_one_wait(provider: Simulat
         ("down", Category.UNAVAILABLE),
         ("garbage", Category.PROTOCOL),
         ("unauthorized", Category.AUTHENTICATION),
+        ("refused", Category.AUTHENTICATION),
         ("hang", Category.TIMEOUT),
     ],
 )

@@ -40,7 +40,7 @@ def results(service: Service) -> dict[str, dict[str, Any]]:
     found = {}
     # A refused access token costs whoever shares it a call: those that have it refused come when the others are done.
     for refuses in (False, True):
-        numbers = [n for n, each in enumerate(SCENARIOS) if ("401" in str(each) or "unauth" in str(each)) is refuses]
+        numbers = [number for number, each in enumerate(SCENARIOS) if _refuses(each) is refuses]
         for number in numbers:
             scenario = SCENARIOS[number]
             request = {FIELD[scenario["provider"]]: scenario["reference"], "lookup_id": str(number)}
@@ -49,6 +49,10 @@ def results(service: Service) -> dict[str, dict[str, Any]]:
                 found[str(number)] = service.results(f"scenario-{number}", 1, timeout=40)[0]
         found |= {str(n): service.results(f"scenario-{n}", 1, timeout=40)[0] for n in numbers}
     return found
+
+
+def _refuses(scenario: dict[str, Any]) -> bool:
+    return any(word in str(scenario) for word in ("401", "403", "unauthorized", "forbidden"))
 
 
 def identify(scenario: dict[str, Any]) -> str:

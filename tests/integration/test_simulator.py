@@ -482,11 +482,17 @@ def test_html_pages(ask: Ask, status: int) -> None:
     assert answer.text.startswith("<!doctype html>")
 
 
-def test_unauthorized_once_revokes_the_access_token(client: Client) -> None:
-    assert failure(client.afterpay("unauthorized-1")) == 401
+@pytest.mark.parametrize(("scenario", "status"), [("unauthorized-1", 401), ("forbidden-1", 403)])
+def test_a_refusal_once_revokes_the_access_token(client: Client, scenario: str, status: int) -> None:
+    assert failure(client.afterpay(scenario)) == status
     assert failure(client.afterpay("visa")) == 401
     client.token = client.new_token().json()["access_token"]
-    assert is_card(client.afterpay("unauthorized-1"))
+    assert is_card(client.afterpay(scenario))
+
+
+def test_a_gateway_answers_with_json_of_its_own(ask: Ask) -> None:
+    answer = ask("gateway-503")
+    assert (answer.status_code, answer.json()) == (503, {"code": 503, "message": "Service Unavailable"})
 
 
 def test_rate_limits_tell_when_to_come_back(ask: Ask) -> None:
@@ -677,6 +683,9 @@ def test_the_token_endpoint_can_break(client: Client) -> None:
     assert client.new_token().status_code == 503
     client.behave(token_endpoint="unauthorized")
     assert failure(client.new_token()) == 401
+    client.behave(token_endpoint="refused")
+    refused = client.new_token()
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_client")
     client.behave(token_endpoint="garbage")
     with pytest.raises(ValueError, match=r"."):
         client.new_token().json()

@@ -65,6 +65,13 @@ def given(content: object, status: int = 200, headers: dict[str, str] | None = N
         ("soon", 60.0),
         ([], 60.0),
         (0, 0.0),  # good for this one call
+        ("1799.5", 1799.5),
+        (" 3600 ", 3600.0),
+        (-1, 60.0),  # what some say of a token without an end
+        ("-3600", 60.0),
+        (True, 60.0),
+        (10**12, 1e12),  # longer than any process lives
+        ("1e400", 60.0),  # no number of seconds
     ],
 )
 def test_an_access_token_comes_with_its_lifetime(expires_in: object, seconds: float) -> None:
@@ -93,33 +100,79 @@ def test_an_answer_that_cannot_be_read_brings_no_access_token(body: bytes) -> No
     outcome = failure(given(body))
     assert outcome.category is Category.PROTOCOL
     assert outcome.message.startswith("no access token")
+    assert outcome.may_pass
 
 
 @pytest.mark.parametrize(
     ("status", "category"),
     [
-        (201, Category.PROTOCOL),  # not what the page describes
         (302, Category.PROTOCOL),
-        (400, Category.INVALID_REQUEST),
+        (400, Category.AUTHENTICATION),  # RFC 6749's status for most errors, a wrong secret among them
         (401, Category.AUTHENTICATION),  # the page's own: the credentials are wrong
+        (402, Category.AUTHENTICATION),
         (403, Category.AUTHENTICATION),
-        (404, Category.REJECTED),  # no token endpoint there: never a card token that was not found
+        (404, Category.AUTHENTICATION),  # never a card token that was not found
+        (405, Category.AUTHENTICATION),
+        (406, Category.AUTHENTICATION),
+        (409, Category.AUTHENTICATION),
+        (415, Category.AUTHENTICATION),
+        (422, Category.AUTHENTICATION),
+        (499, Category.AUTHENTICATION),
+        (408, Category.TIMEOUT),
+        (425, Category.TIMEOUT),
         (429, Category.RATE_LIMITED),
         (500, Category.UNAVAILABLE),
+        (503, Category.UNAVAILABLE),
     ],
 )
-@pytest.mark.parametrize("body", [b"", b'{"access_token": "x", "message": "words"}'])
-def test_a_refused_request_for_an_access_token_is_judged_by_its_status(
-    status: int, category: Category, body: bytes
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (b"", None, "no access token: HTTP status "),
+        (b"<html>", None, "no access token: HTTP status "),
+        (b"{}", None, "no access token: HTTP status "),
+        (b'{"error": "invalid_client"}', "invalid_client", "no access token: HTTP status "),
+        (b'{"error": "invalid_client", "error_description": "Wrong secret."}', "invalid_client", "Wrong secret."),
+        (b'{"access_token": "x", "message": "words"}', None, "words"),
+    ],
+)
+def test_a_refused_request_for_an_access_token_is_authentication_unless_it_passes_by_itself(
+    status: int, category: Category, body: bytes, code: str | None, message: str
 ) -> None:
     outcome = failure(given(body, status))
-    assert (outcome.category, outcome.http_status) == (category, status)
+    assert (outcome.category, outcome.http_status, outcome.code) == (category, status, code)
+    assert outcome.message.startswith(message)
+    assert not outcome.may_pass
 
 
-def test_the_words_about_an_access_token_hold_no_credentials() -> None:
-    words = f"wrong: merchantABC / Basic {BASIC}"
-    outcome = failure(given({"errorCode": "bad_merchantABC", "message": words}, 401))
-    assert outcome.message == "wrong: *** / Basic ***"
+def test_a_token_endpoint_that_is_not_there_names_the_setting_to_look_at() -> None:
+    for status in (302, 404, 405):
+        assert "AFTERPAY_AUTH_URL" in failure(given(b"", status)).message
+
+
+@pytest.mark.parametrize(
+    ("error", "category"),
+    [
+        ("invalid_client", Category.AUTHENTICATION),
+        ("unauthorized_client", Category.AUTHENTICATION),
+        ("temporarily_unavailable", Category.UNAVAILABLE),
+        ("server_error", Category.UNAVAILABLE),
+    ],
+)
+def test_a_refusal_under_a_status_of_success_is_a_refusal(error: str, category: Category) -> None:
+    outcome = failure(given({"error": error, "error_description": "Wrong."}))
+    assert (outcome.category, outcome.code, outcome.message) == (category, error, "Wrong.")
+
+
+def test_an_access_token_may_come_with_any_status_of_success() -> None:
+    assert given({"access_token": ACCESS_TOKEN, "expires_in": 5}, 201) == AccessToken(Secret(ACCESS_TOKEN), 5.0)
+
+
+@pytest.mark.parametrize("names", [("errorCode", "message"), ("error", "error_description")])
+def test_the_words_about_an_access_token_hold_no_credentials(names: tuple[str, str]) -> None:
+    words = f"wrong: merchantABC / Basic {BASIC} of afterpay"
+    outcome = failure(given(dict(zip(names, ("bad_merchantABC", words), strict=True)), 401))
+    assert outcome.message == "wrong: *** / Basic *** of ***"
     assert outcome.code == "bad_***"
 
 
@@ -128,8 +181,10 @@ def test_a_token_endpoint_can_ask_to_be_left_alone() -> None:
     assert failure(given(b"", 503, {"retry-after": "7"})).retry_after == 7.0
 
 
-@pytest.mark.parametrize(("status", "refused"), [(401, True), (403, False), (200, False), (500, False)])
-def test_only_a_401_says_that_the_access_token_is_no_longer_good(status: int, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("status", "refused"), [(401, True), (403, True), (200, False), (400, False), (404, False), (500, False)]
+)
+def test_a_401_and_a_403_say_that_the_access_token_is_no_longer_good(status: int, refused: bool) -> None:
     assert PROVIDER.access_tokens is not None
     assert PROVIDER.access_tokens.refused(HttpResponse(status, {}, b"")) is refused
 
@@ -144,11 +199,11 @@ def test_only_a_401_says_that_the_access_token_is_no_longer_good(status: int, re
         (401, Category.AUTHENTICATION),
         (402, Category.REJECTED),  # listed nowhere: the client's fault, whatever it is
         (403, Category.AUTHENTICATION),
-        (405, Category.INVALID_REQUEST),
-        (406, Category.INVALID_REQUEST),
+        (405, Category.PROTOCOL),  # of this service's own request: nothing that a producer could mend
+        (406, Category.PROTOCOL),
         (408, Category.TIMEOUT),
         (409, Category.INVALID_REQUEST),
-        (415, Category.INVALID_REQUEST),
+        (415, Category.PROTOCOL),
         (422, Category.INVALID_REQUEST),
         (425, Category.TIMEOUT),
         (429, Category.RATE_LIMITED),
@@ -171,19 +226,95 @@ def test_the_status_decides_and_the_bodys_words_are_kept(status: int, category: 
         assert str(status) in outcome.message
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"errorCode": "not_found", "message": "no such request"}'])
-def test_a_404_is_not_found_whatever_its_body(body: bytes) -> None:
-    assert asked(404, body) == NotFound()
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"errorCode": "not_found", "errorId": "f00", "message": "no such request", "httpStatusCode": 404},
+        {"errorCode": "not_found", "message": "Not Found"},
+        {"message": "The card verification was not found."},
+        {"message": "No verification for this originalRequestId."},
+        {"error": "not_found"},
+        {"code": "VERIFICATION_NOT_FOUND", "message": "Not found"},
+        {"error": {"code": "not_found", "message": "Unknown request."}},
+        {"errors": [{"code": "E404", "title": "Unknown request"}]},
+        {"title": "Not Found", "status": 404, "detail": "No card verification has this id."},
+        {},
+    ],
+)
+def test_a_404_with_the_providers_json_is_not_found(content: object) -> None:
+    assert asked(404, content) == NotFound()
+
+
+#: What gateways and frameworks answer for a path that they do not know, as their defaults write it.
+PATH_404S: list[object] = [
+    b"",
+    b"default backend - 404",  # ingress-nginx
+    b"404 page not found\n",  # Go, Traefik
+    b"<html><head><title>404 Not Found</title></head></html>",  # nginx, Apache
+    b"Cannot GET /v1/cards/verification",  # Express
+    b'"not found"',
+    b"null",
+    b"[]",
+    b'{"message": "no Rou',
+    {"timestamp": "2026-11-25T12:00:00Z", "status": 404, "error": "Not Found", "path": "/v1/cards/verification"},
+    {"timestamp": 1, "status": 404, "error": "Not Found", "message": "No message available", "path": "/v1/x"},
+    {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "No static resource v1/cards."},  # Spring 6
+    {"type": "https://tools.ietf.org/html/rfc9110#section-15.5.5", "title": "Not Found", "status": 404, "traceId": "0"},
+    {"message": "no Route matched with those values", "request_id": "f00"},  # Kong
+    {"message": "Not Found"},  # AWS API Gateway
+    {"message": "Missing Authentication Token"},
+    {"statusCode": 404, "message": "Resource not found"},  # Azure API Management
+    {"detail": "Not Found"},  # FastAPI
+    {"detail": "Not found."},  # Django
+    {"statusCode": 404, "message": "Cannot GET /v1/cards/verification", "error": "Not Found"},  # NestJS
+    {"message": "Route GET:/v1/cards/verification not found", "error": "Not Found", "statusCode": 404},  # Fastify
+    {"message": "The requested URL was not found on the server."},  # Flask
+    {"error_msg": "404 Route Not Found"},  # APISIX
+    {"fault": {"faultstring": "Unable to identify proxy for host: x and url: /", "detail": {"errorcode": "f.No"}}},
+    {"code": 5, "message": "Not Found", "details": []},  # gRPC gateway
+    {"message": "The current request is not defined by this API."},  # Google Cloud Endpoints
+    {"status": 404, "error": "Not Found"},  # Rails
+    {"message": "Not Found", "_links": {"self": {"href": "/v1/cards/verification"}}},  # Micronaut
+    {"code": 404, "message": "HTTP 404 Not Found"},  # Dropwizard
+    {"error": {"code": "404", "message": "The page could not be found"}},
+]
+
+
+@pytest.mark.parametrize("content", PATH_404S, ids=[str(number) for number in range(len(PATH_404S))])
+def test_a_404_of_what_stands_before_afterpay_says_nothing_of_the_card(content: object) -> None:
+    outcome = failure(asked(404, content))
+    assert (outcome.category, outcome.http_status, outcome.may_pass) == (Category.PROTOCOL, 404, True)
+    assert "AFTERPAY_BASE_URL" in outcome.message
+
+
+def test_a_gateways_404_keeps_its_words() -> None:
+    content = {"code": "ROUTE", "message": f"no Route matched {REFERENCE}"}
+    outcome = failure(asked(404, content))
+    assert outcome.code == "ROUTE"
+    assert outcome.message == (
+        "no Afterpay API at this URL: look at AFTERPAY_BASE_URL; the answer says: no Route matched ***"
+    )
+
+
+@pytest.mark.parametrize("content", [{}, {"message": "try later"}, b"", b"<html>", b"null", b"[]", b'{"tok'])
+def test_a_200_that_is_not_afterpays_may_pass(content: object) -> None:
+    outcome = failure(asked(200, content))
+    assert (outcome.category, outcome.may_pass) == (Category.PROTOCOL, True)
+
+
+def test_afterpays_own_success_without_a_token_does_not_pass() -> None:
+    outcome = failure(asked(200, {"id": "1", "receiptId": "2"}))
+    assert (outcome.category, outcome.may_pass) == (Category.PROTOCOL, False)
 
 
 @pytest.mark.parametrize(
     ("content", "code", "message"),
     [
-        ({}, None, "Afterpay answered with HTTP status 500"),  # no words: ours
-        ({"errorCode": None, "message": None}, None, "Afterpay answered with HTTP status 500"),
+        ({}, None, "the provider answered with HTTP status 500"),  # no words: ours
+        ({"errorCode": None, "message": None}, None, "the provider answered with HTTP status 500"),
         ({"errorCode": 17, "message": 18}, "17", "18"),  # numbers are words too
-        ({"errorCode": {}, "message": ["x"]}, None, "Afterpay answered with HTTP status 500"),
-        ({"errorCode": "\x00", "message": "\r\n"}, None, "Afterpay answered with HTTP status 500"),
+        ({"errorCode": {}, "message": ["x"]}, None, "the provider answered with HTTP status 500"),
+        ({"errorCode": "\x00", "message": "\r\n"}, None, "the provider answered with HTTP status 500"),
         ({"errorCode": "c", "message": "two\r\nlines"}, "c", "two lines"),
     ],
 )

@@ -99,6 +99,95 @@ def test_a_code_that_is_a_number_is_read_as_its_digits() -> None:
 def test_an_answer_without_a_code_is_a_protocol_failure(code: object) -> None:
     outcome = failure(asked(code))
     assert (outcome.category, outcome.code, outcome.http_status) == (Category.PROTOCOL, None, 200)
+    assert outcome.may_pass
+
+
+# --- the code and the status
+
+
+STATUS_DECIDES = [
+    (302, Category.PROTOCOL),
+    (400, Category.INVALID_REQUEST),
+    (401, Category.AUTHENTICATION),
+    (403, Category.AUTHENTICATION),
+    (405, Category.PROTOCOL),
+    (408, Category.TIMEOUT),
+    (418, Category.REJECTED),
+    (429, Category.RATE_LIMITED),
+    (500, Category.UNAVAILABLE),
+    (502, Category.UNAVAILABLE),
+    (503, Category.UNAVAILABLE),
+    (504, Category.UNAVAILABLE),
+    (529, Category.UNAVAILABLE),
+]
+
+
+@pytest.mark.parametrize(("status", "category"), STATUS_DECIDES)
+@pytest.mark.parametrize("code", [503, "503", "SERVICE_UNAVAILABLE", "77777", 9, "0"])
+def test_an_unlisted_code_with_an_error_status_lets_the_status_decide(
+    status: int, category: Category, code: object
+) -> None:
+    outcome = asked(code, "Service Unavailable", status, {"retry-after": "7"})
+    assert outcome == Failure(
+        category, "Service Unavailable", code=str(code), http_status=status, retry_after=7.0, may_pass=False
+    )
+
+
+@pytest.mark.parametrize("status", [201, 202, 299])
+def test_an_unlisted_code_with_a_status_of_success_is_rejected(status: int) -> None:
+    assert failure(asked("77777", status=status)).category is Category.REJECTED
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 404, 429, 500, 503])
+@pytest.mark.parametrize(
+    ("code", "category"), [("09", Category.TIMEOUT), (90, Category.UNAVAILABLE), ("97", "rejected")]
+)
+def test_a_listed_code_decides_whatever_the_status(status: int, code: object, category: str) -> None:
+    assert failure(asked(code, status=status)).category == category
+    assert isinstance(asked("00000", status=status), Found)
+    assert asked("02006", status=status) == NotFound()
+
+
+def test_an_override_is_a_row_of_the_table_and_decides_too() -> None:
+    assert failure(asked(503, status=503, code_overrides={"503": "rejected"})).category is Category.REJECTED
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({"message": "Service Unavailable"}, None, "Service Unavailable"),  # AWS, Kong
+        ({"error": {"code": 503, "message": "upstream"}}, "503", "upstream"),  # Google
+        ({"error": {"message": "upstream", "status": "UNAVAILABLE"}}, None, "upstream"),
+        ({"error": "Service Unavailable", "status": 503, "path": "/api"}, None, "Service Unavailable"),  # Spring
+        ({"error": "overloaded", "error_description": "Come back."}, "overloaded", "Come back."),
+        ({"errors": [{"code": "E1", "detail": "busy"}, {"code": "E2"}]}, "E1", "busy"),
+        ({"fault": {"faultstring": "quota", "detail": {"errorcode": "policies.Quota"}}}, "policies.Quota", "quota"),
+        ({"type": "about:blank", "title": "Busy", "status": 503, "detail": "Wait."}, None, "Wait."),
+        ({"Message": "busy", "Error_Code": "B"}, "B", "busy"),
+        ({"code": None, "message": "busy"}, None, "busy"),
+        ({"code": True, "message": "busy"}, None, "busy"),
+        ({"code": {"a": 1}, "message": f"busy with {TOKEN}"}, None, "busy with ***"),
+        ({"code": [], "message": ["busy"]}, None, "the provider answered with HTTP status 503"),
+        ({"errors": [], "error": None, "fault": 7}, None, "the provider answered with HTTP status 503"),
+    ],
+)
+def test_the_words_of_a_gateway_are_kept_and_its_status_decides(body: object, code: str | None, message: str) -> None:
+    outcome = parse(HttpResponse(503, {"retry-after": "2.5"}, json.dumps(body).encode()), query())
+    assert outcome == Failure(Category.UNAVAILABLE, message, code=code, http_status=503, retry_after=3.0)
+
+
+def test_a_gateways_404_with_a_code_of_its_own_is_no_word_on_the_token() -> None:
+    outcome = failure(asked(404, "Not Found", 404))
+    assert (outcome.category, outcome.code, outcome.may_pass) == (Category.PROTOCOL, "404", True)
+    assert "OPAY_BASE_URL" in outcome.message
+    assert "Not Found" in outcome.message
+
+
+@pytest.mark.parametrize("data", [None, [], ""])
+def test_a_success_code_without_data_under_an_error_status_is_that_error(data: object) -> None:
+    body = json.dumps({"code": "00000", "message": "SUCCESSFUL", "data": data}).encode()
+    assert failure(parse(HttpResponse(503, {}, body), query())).category is Category.UNAVAILABLE
+    assert failure(parse(HttpResponse(200, {}, body), query())).category is Category.PROTOCOL
 
 
 # --- overrides
@@ -185,6 +274,7 @@ def test_an_override_that_says_nothing_is_refused_without_being_quoted(overrides
 def test_the_status_decides_where_the_body_cannot_be_read(status: int, category: Category, body: bytes) -> None:
     outcome = failure(parse(HttpResponse(status, {}, body), query()))
     assert (outcome.category, outcome.http_status, outcome.code) == (category, status, None)
+    assert outcome.may_pass is (status in {200, 404})
 
 
 def test_a_404_of_something_else_names_the_setting_to_look_at() -> None:

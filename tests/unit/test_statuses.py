@@ -8,8 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cardtoken.contract import Category
+from cardtoken.secret import Secret
 from tasks.http.messages import HttpResponse
-from tasks.providers.statuses import STATUSES, category_of, failure_of, protocol_failure, retry_after
+from tasks.providers.statuses import STATUSES, category_of, failure_of, no_such_url, protocol_failure, retry_after
 
 
 @pytest.mark.parametrize(
@@ -19,12 +20,12 @@ from tasks.providers.statuses import STATUSES, category_of, failure_of, protocol
         (401, Category.AUTHENTICATION),
         (402, Category.REJECTED),  # of the client's class, and not in the table
         (403, Category.AUTHENTICATION),
-        (404, Category.REJECTED),  # whether it is about a token only an adapter knows
-        (405, Category.INVALID_REQUEST),
-        (406, Category.INVALID_REQUEST),
+        (404, Category.PROTOCOL),  # a gateway's: whether it is about a token only an adapter knows
+        (405, Category.PROTOCOL),  # of this service's own request: nothing that a producer could mend
+        (406, Category.PROTOCOL),
         (408, Category.TIMEOUT),
         (409, Category.INVALID_REQUEST),
-        (415, Category.INVALID_REQUEST),
+        (415, Category.PROTOCOL),
         (422, Category.INVALID_REQUEST),
         (425, Category.TIMEOUT),
         (429, Category.RATE_LIMITED),
@@ -48,15 +49,37 @@ def test_no_status_becomes_a_failure_of_this_service() -> None:
 
 
 def test_a_failure_says_the_status_and_when_to_come_back() -> None:
-    failure = failure_of(HttpResponse(503, {"retry-after": "9"}, b"secret body"))
+    failure = failure_of(HttpResponse(503, {"retry-after": "9"}, b"a page"), ())
     assert (failure.category, failure.http_status, failure.retry_after) == (Category.UNAVAILABLE, 503, 9.0)
     assert failure.message == "the provider answered with HTTP status 503"
     assert failure.code is None
 
 
-def test_a_failure_can_carry_the_providers_own_words() -> None:
-    failure = failure_of(HttpResponse(400, {}, b""), "words", "code")
-    assert (failure.message, failure.code) == ("words", "code")
+def test_a_failure_keeps_the_words_of_its_body_without_the_secrets() -> None:
+    body = b'{"code": "bad_s3cret", "message": "no s3cret here"}'
+    failure = failure_of(HttpResponse(400, {}, body), (Secret("s3cret"), None))
+    assert (failure.category, failure.code, failure.message) == (Category.INVALID_REQUEST, "bad_***", "no *** here")
+
+
+def test_a_failure_without_words_of_its_own_takes_those_that_are_given() -> None:
+    failure = failure_of(HttpResponse(400, {}, b"{}"), (), "words", Category.AUTHENTICATION)
+    assert (failure.category, failure.code, failure.message) == (Category.AUTHENTICATION, None, "words")
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 405, 406, 415, 429, 503])
+def test_only_a_404_is_a_protocol_failure_that_may_pass(status: int) -> None:
+    assert failure_of(HttpResponse(status, {}, b""), ()).may_pass is (status == 404)
+
+
+@pytest.mark.parametrize("said", ["default backend", "x" * 1000])
+def test_a_404_of_a_gateway_names_the_setting_and_keeps_the_words(said: str) -> None:
+    failure = no_such_url(
+        HttpResponse(404, {}, b'{"code": 7, "message": "%s"}' % said.encode()), (), "Acme", "ACME_URL"
+    )
+    assert failure.message.startswith("no Acme API at this URL: look at ACME_URL; ")
+    assert said[:100] in failure.message
+    assert len(failure.message) <= 500
+    assert (failure.category, failure.code, failure.may_pass) == (Category.PROTOCOL, "7", True)
 
 
 def test_what_must_not_be_believed_is_a_protocol_failure_whatever_its_status() -> None:
@@ -66,7 +89,7 @@ def test_what_must_not_be_believed_is_a_protocol_failure_whatever_its_status() -
 
 @pytest.mark.parametrize("category", sorted({*STATUSES.values()}))
 def test_the_table_knows_only_what_a_provider_can_be_blamed_for(category: Category) -> None:
-    assert category not in {Category.INTERNAL, Category.EXPIRED, Category.PROTOCOL}
+    assert category not in {Category.INTERNAL, Category.EXPIRED}
 
 
 # --- Retry-After
@@ -83,7 +106,20 @@ def test_the_table_knows_only_what_a_provider_can_be_blamed_for(category: Catego
         pytest.param("9" * 400, 1e9, id="400 digits"),  # longer than anyone waits, and still a number
         ("", None),
         ("-1", None),
-        ("1.5", None),  # seconds are whole
+        ("15.5", 16.0),  # a fraction is rounded up
+        ("15.0", 15.0),
+        ("0.001", 1.0),
+        ("0.0", 0.0),
+        (".5", 1.0),
+        ("15.", 15.0),
+        ("15,5", 16.0),  # the comma of other countries
+        ("9" * 400 + ".5", 1e9),
+        ("5, 7.5", 8.0),  # the header twice: the longer wait
+        ("-1.5", None),
+        ("1.5.5", None),
+        ("nan", None),
+        ("inf", None),
+        ("5, soon", None),
         ("1e3", None),
         ("٧", None),  # a digit, but not of HTTP's
         ("²", None),
@@ -91,7 +127,7 @@ def test_the_table_knows_only_what_a_provider_can_be_blamed_for(category: Catego
         ("120 seconds", None),
     ],
 )
-def test_seconds_are_a_whole_number(text: str, seconds: float | None) -> None:
+def test_seconds_are_a_number_that_is_rounded_up(text: str, seconds: float | None) -> None:
     assert retry_after(HttpResponse(503, {"retry-after": text}, b"")) == seconds
 
 
