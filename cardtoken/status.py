@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from redis import Redis, ResponseError
 
 from cardtoken.circuits import CircuitState, not_closed
 from cardtoken.contract import DEAD_LETTERS, QUARANTINE, RESULT_STREAM_PREFIX, Lane
-from cardtoken.presence import Worker, workers
+from cardtoken.presence import Presence, SilentWorker, Worker, presence
 
 _PROVIDERS: Final = ("opay", "afterpay")
 _RESULT_QUEUES: Final = "lookup:result-queues"
@@ -40,6 +39,7 @@ class Queue:
     """A lookup queue. ``waiting`` messages include those given back, ``delayed`` wait for their time.
 
     ``oldest`` is the age in seconds of the oldest waiting message, where its producer stamped ``requested_at``.
+    ``workers`` are living ones; ``silent`` names those that took from it and have gone silent without being replaced.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Queue:
     delayed: int
     oldest: float | None
     workers: int
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +82,19 @@ class Status:
     result_queues: tuple[ResultQueue, ...]
     #: Those that are not closed.
     circuits: tuple[CircuitState, ...]
+    #: Workers that did not end in order and report no more.
+    silent: tuple[SilentWorker, ...] = ()
 
     @property
     def attention(self) -> list[str]:
         """What somebody should look at, as sentences that name what to do."""
-        told = [*_of_server(self.server), *_of_workers(self.workers), *_of_queues(self.queues)]
+        told = [*_of_server(self.server), *_of_workers(self.workers, self.silent), *_of_queues(self.queues)]
         return told + [_of_circuit(each) for each in self.circuits]
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        told = [worker.document() for worker in self.workers]
-        return {**asdict(self), "workers": told, "attention": self.attention}
+        workers, silent = ([each.document() for each in found] for found in (self.workers, self.silent))
+        return {**asdict(self), "workers": workers, "silent": silent, "attention": self.attention}
 
 
 def _of_server(server: Server) -> list[str]:
@@ -107,18 +110,26 @@ def _of_server(server: Server) -> list[str]:
     return told
 
 
-def _of_workers(found: Sequence[Worker]) -> list[str]:
-    if not found:
-        return ["There is no worker: start one with `celery -A tasks worker`."]
-    return [f"{worker.name}: {worker.trouble}; restart it." for worker in found if worker.trouble]
+def _of_workers(found: Sequence[Worker], silent: Sequence[SilentWorker]) -> list[str]:
+    told = [f"{worker.name}: {worker.trouble}; restart it." for worker in found if worker.trouble]
+    told += [f"{worker.name}: {worker.warning}." for worker in found if worker.warning]
+    told += [f"{worker.name}: {worker.trouble}; restart it." for worker in silent if worker.is_recent]
+    return told if found else ["There is no living worker: start one with `celery -A tasks worker`.", *told]
 
 
 def _of_queues(queues: Sequence[Queue]) -> list[str]:
-    return [
-        f"{queue.name}: {queue.waiting + queue.delayed} messages and nobody to consume it; start a worker with -Q."
-        for queue in queues
-        if not queue.workers and (queue.waiting or queue.delayed)
-    ]
+    told = []
+    for queue in queues:
+        if queue.workers:
+            continue
+        messages = queue.waiting + queue.delayed
+        waiting = f"{messages} message{'s'[: messages != 1]} and " if messages else ""
+        if queue.silent:
+            names = ", ".join(queue.silent[:3]) + " …" * (len(queue.silent) > 3)
+            told.append(f"{queue.name}: {waiting}no living worker, since {names} went silent; restart it.")
+        elif messages:
+            told.append(f"{queue.name}: {waiting}no worker to consume it; start one with -Q.")
+    return told
 
 
 def _of_circuit(circuit: CircuitState) -> str:
@@ -130,20 +141,24 @@ def _of_circuit(circuit: CircuitState) -> str:
 
 def look(redis: Redis) -> Status:
     """Look once; a few dozen commands, none of which scans. Raises ``redis.RedisError``."""
-    there = workers(redis)
+    found = presence(redis)
+    there = found.living
     names = [f"lookup.{provider}.{lane}" for provider in _PROVIDERS for lane in Lane]
-    names += sorted({queue for worker in there for queue in worker.queues} - set(names))
+    taken = {queue for worker in there for queue in worker.queues}
+    taken |= {queue for worker in found.silent for queue in worker.queues}
+    names += sorted(taken - set(names))
     with redis.pipeline(transaction=False) as pipeline:
         pipeline.zcard(_LEASES)
-        pipeline.zcount(_LEASES, "-inf", time.time() * 1000)
+        pipeline.zcount(_LEASES, "-inf", found.at * 1000)
         pipeline.xlen(DEAD_LETTERS)
         pipeline.xlen(QUARANTINE)
         claimed, overdue, dead, odd = pipeline.execute()
     return Status(
         at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         server=_server(redis),
-        workers=tuple(there),
-        queues=tuple(_queue(redis, name, there) for name in names),
+        workers=there,
+        silent=found.silent,
+        queues=tuple(_queue(redis, name, found) for name in names),
         claimed=claimed,
         overdue=overdue,
         dead_letters=dead,
@@ -166,14 +181,15 @@ def _server(redis: Redis) -> Server:
     )
 
 
-def _queue(redis: Redis, name: str, there: Sequence[Worker]) -> Queue:
+def _queue(redis: Redis, name: str, there: Presence) -> Queue:
     with redis.pipeline(transaction=False) as pipeline:
         for each in (name, *(name + step for step in _PRIORITIES), f"lookup:given-back:{name}"):
             pipeline.llen(each)
         pipeline.zcard(f"lookup:delayed:{name}")
         *lists, delayed = pipeline.execute()
-    consumers = sum(name in worker.queues for worker in there)
-    return Queue(name, sum(lists), delayed, _age(redis.lindex(name, -1)) if lists[0] else None, consumers)
+    consumers = sum(name in worker.queues for worker in there.living)
+    silent = tuple(worker.name for worker in there.silent if name in worker.queues)
+    return Queue(name, sum(lists), delayed, _age(redis.lindex(name, -1)) if lists[0] else None, consumers, silent)
 
 
 def _age(entry: Any) -> float | None:

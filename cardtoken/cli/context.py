@@ -3,11 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -38,13 +38,40 @@ class Context:
         click.get_current_context().call_on_close(client.close)
         return client
 
-    def redis(self) -> "Redis":
+    def redis(self, **options: Any) -> "Redis":
         """A connection to that Redis, for what is no lookup."""
         from cardtoken.connection import connect
 
-        redis = connect(self._url(), **self._options())
+        redis = connect(self._url(), **self._options(), **options)
         click.get_current_context().call_on_close(redis.close)
         return redis
+
+    def within(self, seconds: float, call: Callable[[], T]) -> T:
+        """What the call returns or raises, or ``redis.TimeoutError`` after so many seconds, whatever holds it up.
+
+        Socket timeouts bound single operations, and the resolution of a name not at all.
+        """
+        import threading
+
+        from redis import TimeoutError as Late
+
+        ended: list[tuple[T | None, BaseException | None]] = []
+
+        def run() -> None:
+            try:
+                ended.append((call(), None))
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                ended.append((None, error))
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if not ended:
+            raise Late(f"no answer within {seconds:g} s")
+        answer, error = ended[0]
+        if error is not None:
+            raise error
+        return cast("T", answer)
 
     @cached_property
     def console(self) -> "Console":

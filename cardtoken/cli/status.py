@@ -2,7 +2,7 @@
 
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cardtoken.status import Status
+
+#: Seconds within which `health` has Redis' answer or says that there is none: a health check has a limit of its own.
+_HEALTH_SECONDS: Final = 4.0
 
 
 @click.command()
@@ -146,25 +149,34 @@ def _bytes(number: int) -> str:
 def health(context: Context, host: str | None, name: str | None, as_json: bool) -> Exit:
     """Is this host's worker alive and consuming? For a container's health check.
 
-    Exit status 0: there is one, it takes from its queues, and its event loop turns. 1: not so, and why.
+    Exit status 0: there is one, it takes from its queues, its event loop turns and its calls make progress. 1: not so,
+    and why; a worker that has reported nothing for 12 s counts as frozen. 5: Redis did not answer. It ends within 5 s.
 
     \b
     HEALTHCHECK CMD cardtoken health
     cardtoken health --worker bulk@shop-1
     """
-    from cardtoken.presence import workers
+    from cardtoken.presence import presence
 
-    found = workers(context.redis())
+    redis = context.redis(socket_timeout=_HEALTH_SECONDS)
+    found = context.within(_HEALTH_SECONDS, lambda: presence(redis))
     where = name or host or socket.gethostname()
-    asked = [worker for worker in found if (worker.name == name if name else worker.host == where)]
+    asked = [each for each in found.living if (each.name if name else each.host) == where]
+    silent = [each for each in found.silent if (each.name if name else each.host) == where and each.is_recent]
     troubles = [f"{worker.name}: {worker.trouble}" for worker in asked if worker.trouble]
-    if not asked:
+    for worker in silent:
+        alone = [queue for queue in worker.queues if not any(queue in each.queues for each in found.living)]
+        left = f"; no living worker for {', '.join(alone)}" if alone else ""
+        troubles.append(f"{worker.name}: {worker.trouble}{left}")
+    if not asked and not silent:
         troubles = [f"no worker {'of the name' if name else 'on host'} {where} has told Redis that it is there"]
+    warnings = [f"{worker.name}: {worker.warning}" for worker in asked if worker.warning]
     if as_json:
-        context.say_json(
-            {"healthy": not troubles, "workers": [each.document() for each in asked], "troubles": troubles}
-        )
+        workers = [each.document() for each in asked] + [each.document() for each in silent]
+        context.say_json({"healthy": not troubles, "workers": workers, "troubles": troubles, "warnings": warnings})
     else:
         for line in troubles or [f"{worker.name} consumes {', '.join(worker.queues)}" for worker in asked]:
             click.echo(line, err=bool(troubles))
+        for line in warnings:
+            click.echo(line, err=True)
     return Exit.FAILED if troubles else Exit.DONE

@@ -3,6 +3,7 @@
     python autopay.py 100000
 
 The results queue is this job's own. What was read is acknowledged; what was not comes again when it is started anew.
+Where Redis has a user for each role, REDIS_URL is the producer's and RESULTS_REDIS_URL the consumer's.
 """
 
 import os
@@ -22,12 +23,13 @@ def cards(count: int) -> Iterator[dict[str, str]]:
 
 
 def main(count: int) -> int:
-    with Client(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")) as client:
+    url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+    with Client(url) as producer, Client(os.environ.get("RESULTS_REDIS_URL", url)) as consumer:
         # In messages of up to 500; no more than 1,000 messages wait at a time, so that Redis' memory stays small.
-        sent = client.enqueue_many(cards(count), reply_to=QUEUE, max_queue_length=1_000)
+        sent = producer.enqueue_many(cards(count), reply_to=QUEUE, max_queue_length=1_000)
         print(f"asked for {sent.requests} cards in {sent.messages} messages")
         ended: Counter[str] = Counter()
-        with client.results(QUEUE, group="autopay", consumer="autopay-1", follow=True) as results:
+        with consumer.results(QUEUE, group="autopay", consumer="autopay-1", follow=True) as results:
             for result in results:
                 ended[result.status] += 1
                 if ended.total() == sent.requests:

@@ -11,9 +11,9 @@ from redis import Redis
 
 from cardtoken import __version__
 from cardtoken.contract import format_time
-from cardtoken.presence import WORKERS, worker_key
+from cardtoken.presence import LAST_REPORTS, REMEMBERED_SECONDS, WORKERS, worker_key
 
-#: Seconds between two tellings, and after which a worker that tells no more is taken to be gone.
+#: Seconds between two reports, and after which the hash of a worker that reports no more expires.
 PAUSE: Final = 5.0
 _EXPIRY: Final = 16
 
@@ -45,11 +45,20 @@ class Presence:
             "messages": messages,
             "still": f"{still:.1f}",
         }
+        # By Redis' clock, so that whoever reads it need not trust this host's.
+        seconds, micros = self._redis.time()
+        report = {
+            "at": seconds + micros / 1_000_000,
+            "name": self._fixed["name"],
+            "host": self._fixed["host"],
+            "queues": list(queues),
+        }
         key = worker_key(self._worker)
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hset(key, mapping=fields)
             pipeline.expire(key, _EXPIRY)
             pipeline.sadd(WORKERS, self._worker)
+            pipeline.hset(LAST_REPORTS, self._worker, json.dumps(report))
             pipeline.execute()
 
     def leave(self) -> None:
@@ -57,4 +66,23 @@ class Presence:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.delete(worker_key(self._worker))
             pipeline.srem(WORKERS, self._worker)
+            pipeline.hdel(LAST_REPORTS, self._worker)
             pipeline.execute()
+
+
+def forget_dead_workers(redis: Redis) -> None:
+    """Remove the ids of workers that report no more, and those that have been silent for too long to be remembered.
+
+    A part of the sweep, and not of looking: who looks may not be allowed to write.
+    """
+    ids: Any = redis.smembers(WORKERS)
+    with redis.pipeline(transaction=False) as pipeline:
+        pipeline.time()
+        pipeline.hgetall(LAST_REPORTS)
+        for each in ids:
+            pipeline.exists(worker_key(each.decode()))
+        (seconds, _), reports, *present = pipeline.execute()
+    if gone := [worker for worker, there in zip(ids, present, strict=True) if not there]:
+        redis.srem(WORKERS, *gone)
+    if old := [worker for worker, text in reports.items() if json.loads(text)["at"] < seconds - REMEMBERED_SECONDS]:
+        redis.hdel(LAST_REPORTS, *old)

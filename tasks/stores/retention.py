@@ -6,6 +6,7 @@ from redis import Redis
 
 from cardtoken.contract import DEAD_LETTERS, QUARANTINE
 from tasks.stores import keys
+from tasks.stores.presence import forget_dead_workers
 from tasks.stores.results import Bounds
 
 #: Seconds between two sweeps; less where something is kept for less than ten times that.
@@ -30,12 +31,16 @@ class Retention:
             self.sweep()
 
     def sweep(self) -> int:
-        """Trim every result queue, the dead letters and the quarantine; answers how many entries were removed."""
+        """Trim every result queue, the dead letters and the quarantine, and forget dead workers.
+
+        Return how many entries were removed.
+        """
         removed = 0
         for stream in self._redis.sscan_iter(keys.RESULT_QUEUES):
             removed += self._trim(stream.decode(), self._results, keys.RESULT_QUEUES)
         for stream_name in (DEAD_LETTERS, QUARANTINE):
             removed += self._trim(stream_name, self._dead_letters, "")
+        forget_dead_workers(self._redis)
         return removed
 
     def _trim(self, stream: str, bounds: Bounds, registry: str) -> int:

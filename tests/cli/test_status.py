@@ -1,14 +1,17 @@
 """``cardtoken status`` and ``health`` against a real server and worker."""
 
 import json
+import socket
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from cardtoken.presence import LAST_REPORTS
 from sandbox.redis_server import RedisServer
-from tests.cli.terminal import Terminal, environment, piped
+from tests.cli.terminal import CARDTOKEN, Terminal, environment, piped
 from tests.harness import Service, Simulator, until
 
 
@@ -71,7 +74,7 @@ def test_what_nobody_consumes_and_its_age_are_told(service: Service, env: dict[s
     (queue,) = [queue for queue in document["queues"] if queue["name"] == "lookup.afterpay.bulk"]
     assert (queue["waiting"], queue["workers"]) == (1, 0)
     assert 90 <= queue["oldest"] < 120
-    assert any("lookup.afterpay.bulk" in sentence and "nobody" in sentence for sentence in document["attention"])
+    assert any("lookup.afterpay.bulk" in sentence and "no worker" in sentence for sentence in document["attention"])
     service.redis.lpush("lookup.afterpay.bulk", b"no message")
     service.redis.rpush("lookup.afterpay.bulk", b"no message either")
     document = json.loads(piped(env, "status", "--json").stdout)
@@ -109,6 +112,75 @@ def test_what_is_not_well_is_told_with_status_1(service: Service, env: dict[str,
         done = until(lambda: found if (found := piped(env, "health", "--worker", name)).returncode else None, 15, 0.5)
         assert f"{name}: it takes from no queue" in done.stderr
         assert piped(env, "health").returncode == 1, "one of this host's is not well"
+
+
+def test_a_frozen_worker_is_told_though_nothing_waits(service: Service, env: dict[str, str]) -> None:
+    queue = "lookup.afterpay.interactive"
+    with service.worker("-Q", queue) as worker:
+        worker.freeze()
+        name = worker.name
+        # As 15 seconds would.
+        for each, text in service.redis.hgetall(LAST_REPORTS).items():
+            report = json.loads(text)
+            if report["name"] == name:
+                service.redis.hset(LAST_REPORTS, each, json.dumps({**report, "at": report["at"] - 15}))
+        document = json.loads(piped(env, "status", "--json").stdout)
+        (found,) = [each for each in document["queues"] if each["name"] == queue]
+        assert (found["waiting"], found["workers"], found["silent"]) == (0, 0, [name])
+        assert [each["name"] for each in document["silent"]] == [name]
+        told = [sentence for sentence in document["attention"] if name in sentence]
+        assert any(sentence.startswith(queue) for sentence in told)
+        assert any("frozen" in sentence for sentence in told)
+        for args in (("health",), ("health", "--worker", name)):
+            done = piped(env, *args)
+            assert done.returncode == 1
+            assert f"{name}: silent for 1" in done.stderr
+            assert f"no living worker for {queue}" in done.stderr
+        worker.child.kill()
+    assert piped(env, "health").returncode == 1, "nor has it ended in order"
+    service.redis.delete(LAST_REPORTS)
+
+
+def test_health_ends_within_its_limit_where_redis_does_not_answer(env: dict[str, str]) -> None:
+    """A server that accepts and never says a word, and a host name for which there is no end of waiting."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        started = [
+            subprocess.Popen([*CARDTOKEN, "health"], env={**env, **more}, stderr=subprocess.PIPE, text=True)
+            for more in (
+                {"REDIS_URL": f"redis://127.0.0.1:{port}/0"},
+                {
+                    "REDIS_URL": ";".join([f"sentinel://127.0.0.1:{port}"] * 5) + "/0",
+                    "REDIS_SENTINEL_MASTER": "mymaster",
+                },
+            )
+        ]
+        for process in started:
+            _, error = process.communicate(timeout=9)
+            assert process.returncode == 5, error
+            assert len(error.splitlines()) == 1
+
+
+def test_what_a_worker_says_of_its_clock_and_progress_is_told(service: Service, env: dict[str, str]) -> None:
+    fields = {"name": "odd@one", "host": "one", "pid": 1, "threads": 4, "version": "1",
+              "started_at": "2026-01-01T00:00:00Z", "queues": '["lookup.opay.bulk"]', "messages": 3, "still": "0.1",
+              "stalled": "45.0", "clock_offset": "-44.6"}  # fmt: skip
+    service.redis.hset("lookup:worker:odd", mapping=fields)
+    service.redis.sadd("lookup:workers", "odd")
+    try:
+        attention = json.loads(piped(env, "status", "--json").stdout)["attention"]
+        assert "odd@one: it has work and has made no progress for 45 s; restart it." in attention
+        assert "odd@one: its clock is 45 s behind Redis': set it, by NTP." in attention
+        done = piped(env, "health", "--host", "one")
+        assert (done.returncode, done.stderr.count("odd@one")) == (1, 2)
+        service.redis.hset("lookup:worker:odd", "stalled", "0.0")
+        done = piped(env, "health", "--host", "one")
+        assert (done.returncode, done.stderr.count("odd@one")) == (0, 1), (
+            "a clock that is wrong is no reason to restart"
+        )
+    finally:
+        service.redis.delete("lookup:worker:odd")
+        service.redis.srem("lookup:workers", "odd")
 
 
 @pytest.mark.parametrize("command", ["status", "health"])

@@ -1,20 +1,27 @@
 """The users of deploy/redis: what each must do works, what it must not is refused, on a real server."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import redis
 from celery import Celery
+from click.testing import CliRunner
 
+from cardtoken.cli import cardtoken
 from sandbox.processes import start
 from sandbox.redis_server import find_server, free_port
 from tests.browser.flower import Flower
-from tests.cli.terminal import environment, piped
 from tests.harness import ROOT, Service, Simulator, clean_environment, until
+from tests.integration.test_readme import block
 
 USERS = ("worker", "producer", "consumer", "operator", "flower")
 START = ROOT / "deploy" / "redis" / "start.sh"
@@ -81,11 +88,6 @@ def test_a_worker_does_all_its_work(service: Service) -> None:
     service.quarantined(b"no message")
 
 
-def test_a_producer_asks_and_reads_its_own_answer(server: Server, service: Service) -> None:
-    done = piped(environment(server.url_of("producer")), "lookup", "opay", "OPAY_TOKEN_visa")
-    assert done.returncode == 0, done.stderr
-
-
 def test_a_consumer_reads(server: Server, service: Service) -> None:
     service.results(service.send("opay", [{"opay_token": "OPAY_TOKEN_visa", "lookup_id": "read-me"}]), 1)
     lines: list[str] = []
@@ -98,31 +100,141 @@ def test_a_consumer_reads(server: Server, service: Service) -> None:
         consumer.stop()
 
 
-def test_an_operator_has_every_command(server: Server, service: Service) -> None:
-    service.results(service.send("opay", [{"opay_token": f"OPAY_TOKEN_code-97~{n}"} for n in range(2)]), 2)
-    service.redis.lpush("lookup.opay.bulk", b"no message of the operator")
-    service.quarantined(b"no message of the operator")
-    env = environment(server.url_of("operator"))
-    dead = service.redis.xrevrange("lookup:dead-letters", count=2)
-    odd = service.redis.xrevrange("lookup:quarantine", count=1)[0][0].decode()
-    commands: list[Sequence[str]] = [
-        ("status",),
-        ("health",),
-        ("circuit", "list"),
-        ("circuit", "open", "afterpay", "--for", "1h", "--reason", "maintenance"),
-        ("circuit", "close", "afterpay"),
-        ("dead-letters", "list"),
-        ("dead-letters", "show", dead[0][0].decode()),
-        ("dead-letters", "replay", dead[0][0].decode(), "--yes"),
-        ("dead-letters", "discard", dead[1][0].decode(), "--yes"),
-        ("quarantine", "list"),
-        ("quarantine", "release", odd, "--yes"),
-        ("results", "--count", "1"),
-        ("lookup", "opay", "OPAY_TOKEN_visa"),
-    ]
-    for command in commands:
-        done = piped(env, *command)
-        assert done.returncode == 0, (command, done.stderr)
+@dataclass(frozen=True)
+class Kept:
+    """Entries that commands may be tried on."""
+
+    dead: list[str]
+    odd: list[str]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def kept(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """Dead letters, quarantined entries, a file to look up, and workers that died without a word."""
+    service.results(service.send("opay", [{"opay_token": f"OPAY_TOKEN_code-97~{n}"} for n in range(8)]), 8)
+    for number in range(3):
+        service.redis.lpush("lookup.opay.bulk", b"no message of the operator %d" % number)
+        service.quarantined(b"no message of the operator %d" % number)
+    service.redis.sadd("lookup:workers", "one that died", "another that died")
+    report = {"at": time.time() - 60, "name": "dead@test", "host": "elsewhere", "queues": ["lookup.opay.vip"]}
+    service.redis.hset("lookup:workers:last-reports", "one that died", json.dumps(report))
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "cards.txt").write_text("OPAY_TOKEN_visa~acl\n")
+    dead, odd = (
+        [name.decode() for name, _ in service.redis.xrange(key)] for key in ("lookup:dead-letters", "lookup:quarantine")
+    )
+    return Kept(dead, odd, folder)
+
+
+#: Every command of the command line, as its role's user types it; {dead0} and the like are entries' ids.
+COMMANDS = {
+    "operator": [
+        "status",
+        "status --json",
+        "health",
+        "health --json",
+        "circuit list",
+        "circuit open afterpay --for 1h --reason maintenance",
+        "circuit close afterpay",
+        "dead-letters list",
+        "dead-letters list --newer-than 1h --limit 0 --json",
+        "dead-letters show {dead0} --reveal",
+        "dead-letters replay {dead0} --yes",
+        "dead-letters replay --task-id nothing --older-than 30d",
+        "dead-letters replay --category rejected --newer-than 1h --dry-run",
+        "dead-letters discard {dead1} --yes",
+        "quarantine list",
+        "quarantine show {odd0} --reveal",
+        "quarantine release {odd0} --yes",
+        "quarantine discard {odd1} --yes",
+        "results --count 1",
+        "results --group looking --consumer looking-1 --count 1",
+        "lookup opay OPAY_TOKEN_visa",
+        "bulk {folder}/cards.txt --provider opay --out {folder}/own.jsonl",
+        "bulk {folder}/cards.txt --provider opay --out {folder}/named.csv --reply-to bulk-by-hand",
+        "completion bash",
+    ],
+    "producer": ["lookup opay OPAY_TOKEN_visa", "lookup afterpay visa --lane bulk"],
+    "consumer": [
+        "results",
+        "results --count 1 --json",
+        "results --follow --count 1",
+        "results --group acl-cli --consumer one --count 1",
+        "results --group acl-cli --consumer one --follow --count 1",
+    ],
+}
+
+
+@pytest.mark.parametrize(("user", "command"), [(user, each) for user, found in COMMANDS.items() for each in found])
+def test_a_command_works_as_its_role_with_dead_workers_about(
+    server: Server, service: Service, kept: Kept, user: str, command: str
+) -> None:
+    names = {f"dead{number}": name for number, name in enumerate(kept.dead)}
+    names |= {f"odd{number}": name for number, name in enumerate(kept.odd)}
+    # In this process, which is much quicker than one for each.
+    done = CliRunner().invoke(
+        cardtoken,
+        command.format(**names, folder=kept.folder).split(),
+        env={"REDIS_URL": server.url_of(user)},
+        standalone_mode=False,
+        catch_exceptions=False,
+    )
+    assert (done.return_value or 0) == (3 if "nothing" in command else 0), done.output
+    assert "permission" not in done.output
+
+
+def test_no_command_is_left_out() -> None:
+    def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[str]:
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if isinstance(command, click.Group):
+                yield from leaves(command, (*path, name))
+            else:
+                yield " ".join((*path, name))
+
+    tried = COMMANDS["operator"]
+    missing = [each for each in leaves(cardtoken) if not any(f"{command} ".startswith(f"{each} ") for command in tried)]
+    assert missing == []
+
+
+def test_the_programs_of_the_documents_work_as_their_roles(server: Server, service: Service, tmp_path: Path) -> None:
+    asking = {"REDIS_URL": server.url_of("producer"), "RESULTS_REDIS_URL": server.url_of("consumer")}
+    reading = {"REDIS_URL": server.url_of("consumer")}
+    service.redis.delete("token-records:checkout")
+    python = [sys.executable, "-c"]
+    examples = ROOT / "examples" / "python"
+
+    def run(command: list[str], urls: dict[str, str], printed: str) -> None:
+        done = subprocess.run(
+            command, env={**clean_environment(), **urls}, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert printed in done.stdout
+
+    def produce_and_consume() -> None:
+        run([*python, block("producer")], asking, "")
+        until(lambda: service.redis.exists("token-records:checkout") or None)
+        run([*python, block("consumer")], reading, "found 7411")
+
+    def ask_and_collect() -> None:
+        # One after the other: they use the same result queue.
+        run([*python, block("client-bulk", "docs/contract.md")], asking, "1000 lookups in 2 messages")
+        service.redis.delete("token-records:autopay")
+        run([sys.executable, str(examples / "autopay.py"), "20"], asking, "20 found")
+
+    with ThreadPoolExecutor() as threads:
+        running = [
+            threads.submit(produce_and_consume),
+            threads.submit(ask_and_collect),
+            threads.submit(run, [*python, block("client")], asking, "7411"),
+            threads.submit(run, [*python, block("client", "docs/contract.md")], asking, "found visa"),
+            threads.submit(run, [sys.executable, str(examples / "checkout.py"), "OPAY_TOKEN_visa"], asking, "visa"),
+        ]
+        for each in running:
+            each.result()
 
 
 def test_flower_sees_workers_tasks_and_queues(server: Server, service: Service, tmp_path: Path) -> None:
