@@ -24,7 +24,7 @@ from cardtoken.contract import (
 from tasks.lookups import Settled
 from tasks.outcomes import Failure, Found, NotFound
 from tasks.stores import keys
-from tasks.stores.together import TogetherScript
+from tasks.stores.batched_script import BatchedScript
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class ResultStore:
         self._redis = redis
         self._results = results
         self._dead_letters = dead_letters
-        self._scripts = TogetherScript(redis, files(__package__).joinpath("publish.lua").read_text())
+        self._scripts = BatchedScript(redis, files(__package__).joinpath("publish.lua").read_text())
 
     def published(self, task_id: str) -> set[int]:
         """The indexes of a task whose results are out already."""
