@@ -5,76 +5,39 @@ Each function answers None for what is absent, of another kind or out of bounds;
 
 import json
 import re
-from collections.abc import Mapping
+import time
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
-
-import pycountry
 
 from cardtoken.contract import Brand, Funding
+from tasks.providers.brands import brand_of, funding_of
+from tasks.providers.countries import country_of
 
-_NOT_ALNUM = re.compile(r"[^a-z0-9]+")
 #: A number as JSON writes it. Decimal itself reads more: ``1_000``, ``١٢``, ``NaN``.
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([Ee][+-]?\d+)?", re.ASCII)
+_MONTH = re.compile(r"0[1-9]|1[0-2]", re.ASCII)
+_YEAR = re.compile(r"\d{2}(\d{2})?", re.ASCII)
 #: A credit limit beyond this many digits is no credit limit.
 _MAX_DIGITS = 30
 #: A name or a word beyond this many characters is none.
 _MAX_TEXT = 1024
 
-#: Brands by the letters of what providers call them.
-_BRANDS: Mapping[str, Brand] = {
-    "visa": Brand.VISA,
-    "visacard": Brand.VISA,
-    "visadebit": Brand.VISA,
-    "visacredit": Brand.VISA,
-    "visaelectron": Brand.VISA,
-    "mastercard": Brand.MASTERCARD,
-    "master": Brand.MASTERCARD,
-    "mc": Brand.MASTERCARD,
-    "mastercarddebit": Brand.MASTERCARD,
-    "debitmastercard": Brand.MASTERCARD,
-    "amex": Brand.AMEX,
-    "americanexpress": Brand.AMEX,
-    "diners": Brand.DINERS,
-    "dinersclub": Brand.DINERS,
-    "dinersclubinternational": Brand.DINERS,
-    "discover": Brand.DISCOVER,
-    "discovercard": Brand.DISCOVER,
-    "jcb": Brand.JCB,
-    "unionpay": Brand.UNIONPAY,
-    "chinaunionpay": Brand.UNIONPAY,
-    "unionpayinternational": Brand.UNIONPAY,
-    "cup": Brand.UNIONPAY,
-    "upi": Brand.UNIONPAY,
-    "maestro": Brand.MAESTRO,
-    "verve": Brand.VERVE,
-    "meeza": Brand.MEEZA,
-    "mada": Brand.MADA,
-    "eftpos": Brand.EFTPOS_AU,
-    "eftposau": Brand.EFTPOS_AU,
-    "eftposaustralia": Brand.EFTPOS_AU,
-    "rupay": Brand.RUPAY,
-    "elo": Brand.ELO,
-    "troy": Brand.TROY,
-}
-
-_FUNDING: Mapping[str, Funding] = {
-    "credit": Funding.CREDIT,
-    "creditcard": Funding.CREDIT,
-    "debit": Funding.DEBIT,
-    "debitcard": Funding.DEBIT,
-    "prepaid": Funding.PREPAID,
-    "prepaidcard": Funding.PREPAID,
-}
+#: No card that is stored today expired earlier; two digits can say no later year.
+_EXPIRY_YEARS = range(2010, 2100)
+#: Card tokens are no older than this; a time that is earlier was written in another unit or another way.
+_FIRST_TOKENS = datetime(2010, 1, 1, tzinfo=UTC).timestamp()
+#: Seconds that a provider's clock may be ahead of this one.
+_CLOCK_SKEW = 86_400
 
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-#: Made once: ``json.loads`` would make one each time.
-_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant)
+#: Made once: ``json.loads`` would make one each time. Not strict: some write tabs and line breaks into texts as such.
+_DECODER = json.JSONDecoder(strict=False, parse_float=Decimal, parse_constant=_no_constant)
+#: What stands around the JSON of some: white space, a byte order mark, the NUL that ends a text in C.
+_AROUND = " \t\r\n\0\ufeff"
 
 
 class UnreadableError(ValueError):
@@ -84,10 +47,11 @@ class UnreadableError(ValueError):
 def json_object(body: bytes) -> dict[str, object]:
     """The JSON object in a body, numbers with a fraction as Decimal; raises :class:`UnreadableError`.
 
-    JSON between systems is UTF-8 (RFC 8259, section 8.1), whatever a charset parameter says.
+    JSON between systems is UTF-8 (RFC 8259, section 8.1), whatever a charset parameter says; UTF-16 and UTF-32 show in
+    the first bytes.
     """
     try:
-        value = _DECODER.decode(body.decode("utf-8"))
+        value = _DECODER.decode(body.decode(json.detect_encoding(body)).strip(_AROUND))
     except UnicodeDecodeError:
         raise UnreadableError("the answer is not UTF-8 text") from None
     except (ValueError, ArithmeticError, RecursionError):
@@ -126,37 +90,35 @@ def digits(value: object, count: int) -> str | None:
     return found if found and len(found) == count and found.isascii() and found.isdigit() else None
 
 
-def month(value: object) -> int | None:
-    """A month from 1 to 12."""
-    number = _small_number(value)
-    return number if number is not None and 1 <= number <= 12 else None
+def expiry(year: object, month: object) -> tuple[int, int] | tuple[None, None]:
+    """The year and the month in which a card expires: both, or neither.
 
-
-def year(value: object) -> int | None:
-    """A year of four digits; one of two is in this century, as on the card."""
-    number = _small_number(value)
-    if number is None:
-        return None
-    if len(str(value).strip()) <= 2:
-        number += 2000
-    return number if 2000 <= number <= 2099 else None
-
-
-def _small_number(value: object) -> int | None:
-    found = text(value)
-    return int(found) if found and found.isascii() and found.isdigit() and len(found) <= 4 else None
+    A year has two digits or four, a month two; a month that is a number has lost its zero. A year of two digits is in
+    this century, as on the card.
+    """
+    written = text(month)
+    if isinstance(month, int) and written:
+        written = written.zfill(2)
+    if not written or not _MONTH.fullmatch(written):
+        return None, None
+    found = text(year)
+    if not found or not _YEAR.fullmatch(found):
+        return None, None
+    number = int(found) if len(found) == 4 else 2000 + int(found)
+    return (number, int(written)) if number in _EXPIRY_YEARS else (None, None)
 
 
 def unix_time(value: object) -> datetime | None:
-    """Seconds since 1970, as a number or as text."""
-    seconds = _number(value)
+    """A moment in the years of card tokens: seconds or milliseconds since 1970, as a number or as text."""
+    number = _number(value)
     # Beyond so many digits there is no calendar, and the whole number would take minutes to write out.
-    if seconds is None or seconds.adjusted() > _MAX_DIGITS:
+    if number is None or number.adjusted() > _MAX_DIGITS:
         return None
-    try:
-        return datetime.fromtimestamp(int(seconds), UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
+    latest = time.time() + _CLOCK_SKEW
+    for seconds in (number, number / 1000):
+        if _FIRST_TOKENS <= seconds <= latest:
+            return datetime.fromtimestamp(int(seconds), UTC)
+    return None
 
 
 def amount(value: object) -> str | None:
@@ -178,26 +140,18 @@ def _number(value: object) -> Decimal | None:
 
 
 def brand(value: object) -> Brand | None:
-    """The card's scheme; ``unknown`` for a word that is not in the table."""
+    """The card's scheme; ``unknown`` for a name that says none."""
     found = text(value)
-    return None if found is None else _BRANDS.get(_NOT_ALNUM.sub("", found.lower()), Brand.UNKNOWN)
+    return None if found is None else brand_of(found)
 
 
 def funding(value: object) -> Funding | None:
-    """Credit, debit or prepaid; ``unknown`` for a word that is not in the table."""
+    """Credit, debit or prepaid; ``unknown`` for a word that says none of them."""
     found = text(value)
-    return None if found is None else _FUNDING.get(_NOT_ALNUM.sub("", found.lower()), Funding.UNKNOWN)
+    return None if found is None else funding_of(found)
 
 
 def country(value: object) -> str | None:
     """ISO 3166-1 alpha-2 of a country's code (two letters, three, or its number) or English name."""
     found = text(value)
-    return _country(found) if found and len(found) <= 64 else None
-
-
-@lru_cache(maxsize=1024)
-def _country(name: str) -> str | None:
-    try:
-        return str(pycountry.countries.lookup(name).alpha_2)
-    except LookupError:
-        return None
+    return country_of(found) if found else None

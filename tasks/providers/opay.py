@@ -155,6 +155,7 @@ def _found(data: object, response: HttpResponse, query: Query[OpayAccount]) -> F
     if token != query.reference.get_secret_value():
         failure = protocol_failure(response, "a success that does not name the card token asked for")
         return replace(failure, misdirected=isinstance(token, str) and bool(token.strip()))
+    year, month = fields.expiry(data.get("expiryYear"), data.get("expiryMonth"))
     return Found(
         TokenRecord(
             value=query.reference,
@@ -162,8 +163,8 @@ def _found(data: object, response: HttpResponse, query: Query[OpayAccount]) -> F
             brand_raw=fields.text(data.get("brand")),
             first6=fields.digits(data.get("firstSixDigits"), 6),
             last4=fields.digits(data.get("lastFourDigits"), 4),
-            exp_month=fields.month(data.get("expiryMonth")),
-            exp_year=fields.year(data.get("expiryYear")),
+            exp_month=month,
+            exp_year=year,
             created_at=fields.unix_time(data.get("createTimestamp")),
             customer=_customer(data.get("customerInfo")),
         )

@@ -211,7 +211,9 @@ def test_fields_that_nobody_announced_are_passed_over() -> None:
         (..., None),
         (True, None),
         ("2021-11-25", None),  # another kind of time is not guessed at
-        (1637822753000, None),  # nor are milliseconds: that year is not in the calendar
+        (1637822753000, datetime(2021, 11, 25, 6, 45, 53, tzinfo=UTC)),  # milliseconds
+        (0, None),
+        (20211125, None),  # a date is no time
     ],
 )
 def test_the_time_of_creation_is_read_from_a_number_or_a_text(timestamp: object, created_at: datetime | None) -> None:
@@ -226,7 +228,9 @@ def test_the_time_of_creation_is_read_from_a_number_or_a_text(timestamp: object,
         ("2026", "12", (2026, 12)),  # a year in full
         (..., ..., (None, None)),  # as in the page's samples
         ("", "", (None, None)),
-        ("26", "13", (2026, None)),  # a month that there is not
+        ("26", "13", (None, None)),  # a month that there is not: no expiry at all
+        ("00", "00", (None, None)),  # what stands for none
+        ("26", ..., (None, None)),  # half of one
         ("xx", "00", (None, None)),
         (None, {}, (None, None)),
     ],

@@ -1,6 +1,7 @@
 """What holds of whatever a provider answers, for every registered provider."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -79,6 +80,25 @@ def test_the_sample_is_found(provider: Provider[Any]) -> None:
     value = outcome.token.value.get_secret_value()
     assert value == token_in(sample.body, sample.token)
     assert value not in f"{outcome} {outcome!r}"
+
+
+@each_provider
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: b"\r\n" + text.encode() + b"\x00",
+        lambda text: text.replace(": ", ":\t").encode(),
+        lambda text: text.replace("{", '{"note": "raw\ttab and\r\nline",', 1).encode(),
+    ],
+    ids=["a byte order mark", "UTF-16", "a NUL at the end", "tabs between", "a raw tab and line break"],
+)
+def test_a_success_that_is_written_oddly_is_read_as_any_other(
+    provider: Provider[Any], odd: Callable[[str], bytes]
+) -> None:
+    text = json.dumps(success_of(provider).body)
+    assert check(provider, HttpResponse(200, {}, odd(text))) == check(provider, HttpResponse(200, {}, text.encode()))
 
 
 JSON = st.recursive(
