@@ -11,13 +11,12 @@ from redis import Redis, ResponseError
 
 from cardtoken.circuits import CircuitState, not_closed
 from cardtoken.contract import DEAD_LETTERS, QUARANTINE, RESULT_STREAM_PREFIX, Lane
+from cardtoken.other_lists import DEFAULT_PRIORITIES, OtherList, other_lists
 from cardtoken.presence import Presence, SilentWorker, Worker, presence
 
 _PROVIDERS: Final = ("opay", "afterpay")
 _RESULT_QUEUES: Final = "lookup:result-queues"
 _LEASES: Final = "lookup:leases"
-#: The lists beside a queue's own that Celery clients use for priorities.
-_PRIORITIES: Final = tuple(f"\x06\x16{step}" for step in range(1, 10))
 #: Bytes of a queue's oldest entry that are worth reading for its age.
 _READABLE = 1 << 20
 
@@ -84,12 +83,14 @@ class Status:
     circuits: tuple[CircuitState, ...]
     #: Workers that did not end in order and report no more.
     silent: tuple[SilentWorker, ...] = ()
+    #: Lists that are named like a queue and that no worker takes from.
+    stray_lists: tuple[OtherList, ...] = ()
 
     @property
     def attention(self) -> list[str]:
         """What somebody should look at, as sentences that name what to do."""
         told = [*_of_server(self.server), *_of_workers(self.workers, self.silent), *_of_queues(self.queues)]
-        return told + [_of_circuit(each) for each in self.circuits]
+        return told + [_of_list(each) for each in self.stray_lists] + [_of_circuit(each) for each in self.circuits]
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -132,6 +133,13 @@ def _of_queues(queues: Sequence[Queue]) -> list[str]:
     return told
 
 
+def _of_list(found: OtherList) -> str:
+    return (
+        f"{found.name!a}: {found.waiting} message{'s'[: found.waiting != 1]} in a list that no worker takes from; "
+        "correct the producer, or see PRIORITY_SEPARATORS and PRIORITY_STEPS."
+    )
+
+
 def _of_circuit(circuit: CircuitState) -> str:
     who = f"{circuit.provider}, {'all accounts' if circuit.account == '*' else f'account {circuit.account}'}"
     if circuit.state == "held":
@@ -147,6 +155,7 @@ def look(redis: Redis) -> Status:
     taken = {queue for worker in there for queue in worker.queues}
     taken |= {queue for worker in found.silent for queue in worker.queues}
     names += sorted(taken - set(names))
+    others = other_lists(redis)
     with redis.pipeline(transaction=False) as pipeline:
         pipeline.zcard(_LEASES)
         pipeline.zcount(_LEASES, "-inf", found.at * 1000)
@@ -158,7 +167,8 @@ def look(redis: Redis) -> Status:
         server=_server(redis),
         workers=there,
         silent=found.silent,
-        queues=tuple(_queue(redis, name, found) for name in names),
+        queues=tuple(_queue(redis, name, found, others) for name in names),
+        stray_lists=tuple(each for each in others if not each.queue),
         claimed=claimed,
         overdue=overdue,
         dead_letters=dead,
@@ -181,15 +191,16 @@ def _server(redis: Redis) -> Server:
     )
 
 
-def _queue(redis: Redis, name: str, there: Presence) -> Queue:
+def _queue(redis: Redis, name: str, there: Presence, others: Sequence[OtherList]) -> Queue:
     with redis.pipeline(transaction=False) as pipeline:
-        for each in (name, *(name + step for step in _PRIORITIES), f"lookup:given-back:{name}"):
+        for each in (name, *(name + each for each in DEFAULT_PRIORITIES), f"lookup:given-back:{name}"):
             pipeline.llen(each)
         pipeline.zcard(f"lookup:delayed:{name}")
         *lists, delayed = pipeline.execute()
     consumers = sum(name in worker.queues for worker in there.living)
     silent = tuple(worker.name for worker in there.silent if name in worker.queues)
-    return Queue(name, sum(lists), delayed, _age(redis.lindex(name, -1)) if lists[0] else None, consumers, silent)
+    waiting = sum(lists) + sum(each.waiting for each in others if each.queue == name)
+    return Queue(name, waiting, delayed, _age(redis.lindex(name, -1)) if lists[0] else None, consumers, silent)
 
 
 def _age(entry: Any) -> float | None:

@@ -1,5 +1,6 @@
 """The environment, typed and checked once, at the start of a process."""
 
+import json
 import re
 import ssl
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cardtoken.connection import SCHEMES, check_url
+from cardtoken.other_lists import SEPARATORS, STEPS
 from cardtoken.secret import Secret
 from config.accounts import Accounts, plain_http_faults, read_accounts
 from config.environment import DOTENV, read_secret_files, variable_name, variables
@@ -62,6 +64,32 @@ ReadableFile = Annotated[Path, AfterValidator(_readable)]
 
 def _names(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _separators(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError("is not JSON") from None
+
+
+def _steps(value: object) -> object:
+    """Numbers, and ranges of them."""
+    if not isinstance(value, str):
+        return value
+    steps: list[int] = []
+    for part in filter(None, (each.strip() for each in value.split(","))):
+        found = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", part, re.ASCII)
+        if not found:
+            raise ValueError("must be numbers and ranges, such as 0-9 or 0,3,6,9")
+        steps += range(int(found[1]), int(found[2] or found[1]) + 1)
+    return steps
+
+
+Separator = Annotated[str, Field(min_length=1, max_length=16)]
+Step = Annotated[int, Field(ge=0, le=255)]
 
 
 class Pacing(BaseModel):
@@ -117,6 +145,12 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30, ge=1, le=3600, allow_inf_nan=False, description="seconds, such as 30")
     delivery_limit: int = Field(default=5, ge=1, le=100, description="a whole number from 1 to 100")
     max_message_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 29, description="bytes, 1024 or more")
+    priority_separators: Annotated[tuple[Separator, ...], NoDecode, BeforeValidator(_separators)] = Field(
+        default=SEPARATORS, max_length=8, description='JSON, such as ["\\u0006\\u0016", ":"], at most 8'
+    )
+    priority_steps: Annotated[tuple[Step, ...], NoDecode, BeforeValidator(_steps)] = Field(
+        default=STEPS, max_length=64, description="at most 64 numbers from 0 to 255, such as 0-9 or 0,3,6,9"
+    )
     result_queues: Annotated[
         frozenset[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}\z")]],
         NoDecode,

@@ -8,6 +8,7 @@ from typing import cast
 from redis import Redis
 
 from cardtoken.contract import Lane
+from cardtoken.other_lists import suffixes
 from config import celeryconfig, queues
 from config.settings import Configuration, Settings
 from tasks.broker import remote_control, transport
@@ -24,8 +25,9 @@ from tasks.periodic import Periodic
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
 from tasks.retry import RetryPolicy
-from tasks.stores import presence
+from tasks.stores import other_lists, presence
 from tasks.stores.circuits import PAUSE, Circuits
+from tasks.stores.other_lists import OtherListsFinder
 from tasks.stores.permits import RateLimits
 from tasks.stores.presence import Presence
 from tasks.stores.quarantine import Quarantine
@@ -98,7 +100,8 @@ def assemble(
     }
     results = Bounds(settings.result_retention, settings.result_stream_maxlen)
     dead_letters = Bounds(settings.dead_letter_retention, settings.dead_letter_maxlen)
-    claims = Claims(redis, settings.lease_seconds, settings.max_message_bytes)
+    priorities = suffixes(settings.priority_separators, settings.priority_steps)
+    claims = Claims(redis, settings.lease_seconds, settings.max_message_bytes, priorities)
     names = frozenset(f"lookup.{name}" for name in PROVIDERS)
     # Those of a provider that is off too: a queue taken up at run time must not fall to the stock transport.
     ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
@@ -130,6 +133,7 @@ def assemble(
             Periodic("events", events.flush, events.PAUSE),
             Periodic("reports", reports.flush_gathered, reports.PAUSE),
             Periodic("circuits", circuits.refresh, PAUSE),
+            Periodic("other lists", OtherListsFinder(redis, ours, priorities).look_for_all, other_lists.PAUSE),
             Periodic("retention", retention.sweep_for_all, retention.pause),
             Periodic("presence", there.tell, presence.PAUSE),
         ),

@@ -56,6 +56,13 @@ local function take(id)
   return true
 end
 
+-- Lists by priority are empty as a rule: one question for all of a queue's.
+local prioritised = {}
+for queue = 1, queues do
+  local base = 1 + (queue - 1) * each + FIXED
+  prioritised[queue] = lists > 1 and redis.call('EXISTS', unpack(KEYS, base + 2, base + lists)) > 0
+end
+
 local function take_one(queue)
   local base = 1 + (queue - 1) * each
   local id = attempt('RPOP', KEYS[base + 1])
@@ -73,7 +80,7 @@ local function take_one(queue)
     end
     due = redis.call('ZRANGEBYSCORE', KEYS[base + 2], '-inf', now, 'LIMIT', 0, 1)[1]
   end
-  for list = 1, lists do
+  for list = 1, prioritised[queue] and lists or 1 do
     local entry = attempt('RPOP', KEYS[base + FIXED + list])
     if entry then
       id = ARGV[4] .. string.format('%.0f', made)

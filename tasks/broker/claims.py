@@ -15,20 +15,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 from redis import Redis
 
+from cardtoken.other_lists import DEFAULT_PRIORITIES
 from tasks import faults
 from tasks.stores import keys
 from tasks.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
-#: kombu's separator and steps: a client that gives a message a priority pushes it to one of these lists. Its default is
-#: every third step; a client may have set others.
-PRIORITY_LISTS: Final = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 #: Claims in one call of a script: it holds up Redis for a few milliseconds at most.
 _CHUNK = 200
 
@@ -64,10 +62,14 @@ class Claim:
 class Claims:
     """This worker's claims. Every method may be called from any thread.
 
-    ``lease`` is in seconds, ``longest`` the largest entry that is read, in bytes.
+    ``lease`` is in seconds, ``longest`` the largest entry that is read, in bytes. ``priorities``: what names of lists
+    beside a queue's own end in, to which a client pushes a message with a priority; the most urgent first.
     """
 
-    def __init__(self, redis: Redis, lease: float, longest: int) -> None:
+    def __init__(
+        self, redis: Redis, lease: float, longest: int, priorities: Sequence[str] = DEFAULT_PRIORITIES
+    ) -> None:
+        self._lists = ("", *priorities)
         self.worker = uuid4().hex
         self._lease = lease
         self._longest = longest
@@ -103,10 +105,10 @@ class Claims:
         """Claim up to ``count`` entries; answers them, and the seconds until a delayed one is due, if there is one."""
         redis_keys = [keys.LEASES]
         for queue in queues:
-            redis_keys += [keys.given_back(queue), keys.delayed(queue), *(queue + step for step in PRIORITY_LISTS)]
+            redis_keys += [keys.given_back(queue), keys.delayed(queue), *(queue + each for each in self._lists)]
         # The prefix and the script's counter make ids that no other call, worker or producer makes.
         prefix = f"{self.worker}-{next(self._numbers)}-"
-        args: list[Any] = [self.worker, int(self._lease * 1000), count, prefix, len(PRIORITY_LISTS), self._longest]
+        args: list[Any] = [self.worker, int(self._lease * 1000), count, prefix, len(self._lists), self._longest]
         with self._taking:
             if self._closed:
                 return [], None

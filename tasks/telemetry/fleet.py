@@ -39,6 +39,8 @@ class FleetCollector(Collector):
             return
         yield from _of_queues(found)
         yield from _of_results(found)
+        strays = sum(each.waiting for each in found.stray_lists)
+        yield _gauge("cardtoken_stray_messages", "Messages in lists that no worker takes from.", strays)
         yield _gauge("cardtoken_claimed", "Messages in workers' hands.", found.claimed)
         yield _gauge("cardtoken_claims_overdue", "Those of workers that renewed no lease in time.", found.overdue)
         yield _gauge("cardtoken_dead_letters", "Entries of lookup:dead-letters.", found.dead_letters)
