@@ -55,15 +55,18 @@ class AccessTokenCache:
             kept = self._kept
             if kept is not None and now < kept.renew_at:
                 return kept.token
-            flight = self._flight
+            holds = kept is not None and now < kept.ends_at
+            flight, runs = self._flight, True
             if flight is None:
                 flight = Future()
-                # In a thread of its own: who is the first to want a token may have less time than it takes to get one.
-                threading.Thread(target=self._renew, args=(flight,), name="access-token", daemon=True).start()
-                self._flight = flight
-            if kept is not None and now < kept.ends_at:
+                runs = self._begin(flight)
+                if runs or not holds:
+                    self._flight = flight
+            if kept is not None and holds:
                 # Until it ends it serves.
                 return kept.token
+        if not runs:
+            self._renew(flight, until)
         try:
             return flight.result(max(0.0, until - monotonic()))
         except TimeoutError:
@@ -79,11 +82,23 @@ class AccessTokenCache:
             if self._kept is not None and self._kept.token == token:
                 self._kept = None
 
-    def _renew(self, flight: Future[Secret | Failure]) -> None:
+    def _begin(self, flight: Future[Secret | Failure]) -> bool:
+        """Renew in a thread of its own; False where this machine has none left.
+
+        The caller that is the first to want a token may have less time than it takes to get one.
+        """
+        try:
+            threading.Thread(target=self._renew, args=(flight, None), name="access-token", daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
+
+    def _renew(self, flight: Future[Secret | Failure], until: float | None) -> None:
         answer: Secret | Failure = Failure(Category.INTERNAL, "the request for an access token could not be made")
         try:
-            # The shared request has the whole of HTTP_TOTAL_TIMEOUT, however little its callers have left.
-            response = self._send(self._scheme.build(self._account), None)
+            # In a thread of its own the shared request has the whole of HTTP_TOTAL_TIMEOUT, however little its callers
+            # have left.
+            response = self._send(self._scheme.build(self._account), until)
             got = response if isinstance(response, Failure) else self._scheme.parse(response, self._account)
             answer = got.value if isinstance(got, AccessToken) else got
             if isinstance(got, AccessToken):

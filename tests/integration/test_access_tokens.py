@@ -210,6 +210,22 @@ def test_fifty_threads_whose_token_was_refused_get_one_new_one(provider: Simulat
     assert provider.stats()["token_requests"] == 2
 
 
+def test_a_token_is_had_where_no_thread_can_be_started(
+    provider: Simulator, cache: AccessTokenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    first = a_token(cache)
+    assert a_token(cache) == first
+    cache.discard(first)
+    provider.behave(token_endpoint="down")
+    assert isinstance(cache.get(soon()), Failure)
+    provider.behave(token_endpoint="normal")
+    assert a_token(cache) != first
+
+
 def test_an_error_of_ours_ends_in_a_failure_and_quotes_nothing(
     account: afterpay.AfterpayAccount, http: HttpClient, caplog: pytest.LogCaptureFixture
 ) -> None:

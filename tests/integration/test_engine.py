@@ -202,6 +202,15 @@ def test_waiting_for_an_access_token_does_not_outlast_the_deadline(providers: Si
     assert (stats["token_requests"], stats["requests"]["afterpay"]) == (1, 0)
 
 
+def test_a_refused_request_for_an_access_token_is_authentication(providers: Simulator, make: Engines) -> None:
+    providers.behave(token_endpoint="refused")
+    (step,) = run(make("afterpay"), lookups("afterpay", "visa"))
+    assert isinstance(step, Settled)
+    expected = Failure(Category.AUTHENTICATION, "The client secret is wrong.", code="invalid_client", http_status=400)
+    assert step.outcome == expected
+    assert providers.stats()["requests"]["afterpay"] == 0
+
+
 def test_nothing_secret_shows_in_steps_and_engine(make: Engines, name: str) -> None:
     engine = make(name)
     (lookup,) = lookups(name, "visa")

@@ -20,6 +20,8 @@ TOKEN = CardToken("OPAY_TOKEN_bf8593c1/6935=46ea")
         (f"key {SECRET.get_secret_value()}!", "key ***!"),
         (f"{TOKEN.get_secret_value()}{TOKEN.get_secret_value()}", "******"),  # however often
         ("OPAY_TOKEN_bf8593c1%2F6935%3D46ea", "***"),  # as it stands in a URL
+        ("OPAY_TOKEN_bf8593c1/6935%3D46ea", "***"),  # in a path
+        ("OPAY_TOKEN_bf8593c1%2f6935%3d46ea", "***"),  # with small letters
         ("card 4111111111111111.", "card ***."),
         ("card 4111 1111 1111 1111", "card ***"),  # as people write it
         ("card 4111-1111-1111-1111", "card ***"),
@@ -40,6 +42,13 @@ TOKEN = CardToken("OPAY_TOKEN_bf8593c1/6935=46ea")
 )
 def test_a_message_loses_what_it_must_not_say(message: str | None, expected: str | None) -> None:
     assert scrubbed(message, (SECRET, TOKEN)) == expected
+
+
+@pytest.mark.parametrize(
+    "spelt", ['a b\\"ü', 'a b\\\\\\"ü', "a+b%5C%22%C3%BC", "a%20b%5c%22%c3%bc", 'a b\\\\\\"\\u00fc']
+)
+def test_a_secret_is_found_as_forms_urls_and_json_spell_it(spelt: str) -> None:
+    assert scrubbed(f"no <{spelt}>", (Secret('a b\\"ü'),)) == "no <***>"
 
 
 @pytest.mark.parametrize("secrets", [(), (None,), (Secret(""), CardToken(""))])
