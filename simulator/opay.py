@@ -135,6 +135,7 @@ class OPay(Provider):
             Scenario("null-fields", "Optional fields that are there, but null.", _null_fields),
             Scenario("string-timestamp", "createTimestamp as a string.", _string_timestamp),
             Scenario("with-expiry", "Expiry 02/28, as two strings.", _with_expiry),
+            Scenario("no-expiry", "Expiry 00 and 00, created at 0: what stands for nothing.", _no_expiry),
             Scenario("success-00", "A card under code 00.", lambda c: json_answer({**c.document(), "code": "00"})),
             Scenario("code-XXXXX", "That code, with OPay's words for it.", lambda c: error(c.args[0])),
             Scenario("unauthorized-always", "Code 02000.", lambda _: error("02000")),
@@ -197,6 +198,10 @@ def _string_timestamp(call: Call) -> web.Response:
 def _with_expiry(call: Call) -> web.Response:
     card = dataclasses.replace(call.card(), expiry=("28", "02"))
     return json_answer(success(details(call.reference, card)))
+
+
+def _no_expiry(call: Call) -> web.Response:
+    return _changed(call, expiryYear="00", expiryMonth="00", createTimestamp=0)
 
 
 def _wrong_token(call: Call) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import dataclasses
 import functools
 import math
@@ -45,6 +46,10 @@ def _rate_limited_until(call: Call) -> web.Response:
     return call.provider.http_error(429, {"Retry-After": date})
 
 
+def _odd_json(call: Call) -> web.Response:
+    return json_bytes(codecs.BOM_UTF8 + call.body()[:-1] + b',"extra":"a raw\ttab"}')
+
+
 def _gateway(call: Call) -> web.Response:
     status = int(call.args[0])
     return json_answer({"code": status, "message": reason(status)}, status)
@@ -66,6 +71,7 @@ def _redirect(_: Call) -> web.Response:
 SHARED: tuple[Scenario, ...] = (
     *(Scenario(brand, f"A card: {brand}.", Call.found) for brand in BRANDS),
     Scenario("extra-fields", "A card, with fields that no page mentions.", lambda c: _with_extra(c, b'{"new":[1]}')),
+    Scenario("odd-json", "A card after a byte order mark, with a raw tab in a text.", _odd_json),
     Scenario(
         "unicode",
         "A card whose texts are Arabic, as UTF-8 bytes.",

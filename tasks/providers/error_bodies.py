@@ -87,7 +87,7 @@ def speaks_of_a_path(answer: Mapping[str, object]) -> bool:
     It is where it is Spring's error object, names a route, path or URL, or says the status in words and nothing else.
     """
     said = {_folded(key): value for key, value in answer.items()}
-    if not _OWN_KEYS.isdisjoint(said):
+    if any(said.get(key) for key in _OWN_KEYS):
         return False
     if "path" in said and not {"timestamp", "status", "error"}.isdisjoint(said):
         return True

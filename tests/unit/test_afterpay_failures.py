@@ -263,6 +263,7 @@ PATH_404S: list[object] = [
     {"message": "no Route matched with those values", "request_id": "f00"},  # Kong
     {"message": "Not Found"},  # AWS API Gateway
     {"message": "Missing Authentication Token"},
+    {"errorCode": None, "message": "Not Found"},
     {"statusCode": 404, "message": "Resource not found"},  # Azure API Management
     {"detail": "Not Found"},  # FastAPI
     {"detail": "Not found."},  # Django

@@ -68,7 +68,10 @@ def check(provider: Provider[Any], response: HttpResponse) -> Outcome:
     assert LookupResult.from_json(written.encode()) == result
     json.loads(written, parse_constant=pytest.fail)
     if isinstance(outcome, Found):
-        assert json.loads(written)["token"]["value"] == outcome.token.value.get_secret_value()
+        token = outcome.token
+        assert json.loads(written)["token"]["value"] == token.value.get_secret_value()
+        assert (token.exp_month is None) is (token.exp_year is None)
+        assert token.created_at is None or token.created_at.year >= 2010
     return outcome
 
 
