@@ -45,7 +45,7 @@ _IN_USE: Final[Mapping[str, tuple[str, ...]]] = {
     "TT": ("Trinidad",),
     "TW": ("Taiwan, China", "Chinese Taipei"),
     "US": ("U.S.", "U.S.A.", "United States of America", "America"),
-    "VA": ("Vatican", "Vatican City", "Holy See"),
+    "VA": ("Vatican", "Vatican City", "Vatican City State", "Holy See"),
     "VG": ("British Virgin Islands", "BVI"),
     "VI": ("US Virgin Islands", "U.S. Virgin Islands"),
 }
@@ -53,6 +53,7 @@ _IN_USE: Final[Mapping[str, tuple[str, ...]]] = {
 _MAX_NAME = 64
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
 _BRACKETED = re.compile(r"\s*\(.*?\)")
+_IN_FULL: Final = {"st": "saint", "rep": "republic", "dem": "democratic", "fed": "federated"}
 #: Words that a name has in one list and lacks in another.
 _WITHOUT: Final = frozenset({"the", "of", "and"})
 
@@ -63,7 +64,9 @@ def country_of(name: str) -> str | None:
     name = name.strip()
     if not name or len(name) > _MAX_NAME:
         return None
-    return _codes().get(name.upper()) or _names().get(_folded(name))
+    head, _, tail = name.partition(",")
+    # Lists that are sorted turn names round: "Egypt, Arab Rep.".
+    return _codes().get(name.upper()) or _names().get(_folded(name)) or _names().get(_folded(f"{tail} {head}"))
 
 
 @cache
@@ -105,4 +108,4 @@ def _folded(name: str) -> str:
     parts = unicodedata.normalize("NFKD", name.replace("&", " and ")).casefold().replace("ı", "i")
     letters = "".join(each for each in parts if unicodedata.category(each) != "Mn").replace(".", "")
     words = _NOT_WORD.sub(" ", letters.replace("'", "").replace("’", "")).split()
-    return " ".join("saint" if word == "st" else word for word in words if word not in _WITHOUT)
+    return " ".join(_IN_FULL.get(word, word) for word in words if word not in _WITHOUT)
