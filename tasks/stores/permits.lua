@@ -4,10 +4,11 @@
 -- ARGV[1]  'bulk' or 'interactive'
 -- ARGV[2]  permits wanted
 -- ARGV[3]  permits a second for bulk, ARGV[4] kept for interactive
--- ARGV[5]  how far ahead permits are given, in microseconds
+-- ARGV[5]  how far ahead permits are given, in microseconds; ARGV[6] and at most, whoever asks
 -- Answers the microseconds after which to ask again (0 where all was given), then for each permit those until its moment.
 --
--- Interactive lookups have their own part, and whatever of the other is free sooner.
+-- Interactive lookups have their own part, and whatever of the other is free sooner. The clock of Redis may go back, as when
+-- a host takes over that is behind: a moment further ahead than a permit can have made it counts as now.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -17,7 +18,9 @@ local mine = ARGV[1] == 'bulk' and {'bulk'} or {'interactive', 'bulk'}
 local free = {}
 for _, part in ipairs(mine) do
   if rates[part] > 0 then
-    free[part] = math.max(tonumber(redis.call('HGET', KEYS[1], part) or 0), now)
+    local moment = tonumber(redis.call('HGET', KEYS[1], part) or 0)
+    local possible = moment > now and moment <= now + tonumber(ARGV[6]) + 1000000 / rates[part]
+    free[part] = possible and moment or now
   end
 end
 

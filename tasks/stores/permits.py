@@ -32,7 +32,7 @@ class RateLimits:
         rate = self._rates[provider]
         kept = rate * self._share
         wanted = min(wanted, _AT_ONCE)
-        args: list[Any] = [lane, wanted, rate - kept, kept, int(_AHEAD[lane] * 1e6)]
+        args: list[Any] = [lane, wanted, rate - kept, kept, int(_AHEAD[lane] * 1e6), int(max(_AHEAD.values()) * 1e6)]
         try:
             wait, *moments = self._script(keys=[f"lookup:rate:{provider}:{account}"], args=args)
         except (RedisError, OSError):

@@ -76,3 +76,21 @@ def test_where_redis_cannot_answer_calls_go_on(account: str) -> None:
     with RedisServer() as server:
         client = redis_py.Redis.from_url(server.url)
     assert RateLimits(client, {"opay": RATE}, 0.2).ask("opay", account, Lane.BULK, 3).moments == (0, 0, 0)
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_permits_are_given_again_when_the_clock_of_redis_has_gone_back(
+    limits: RateLimits, redis: Any, account: str, lane: Lane
+) -> None:
+    limits.ask("opay", account, Lane.INTERACTIVE, 500)
+    key = f"lookup:rate:opay:{account}"
+    for part in ("bulk", "interactive"):
+        redis.hincrbyfloat(key, part, 40e6)
+    given = limits.ask("opay", account, lane, 5)
+    assert given.moments[0] == 0
+
+
+def test_a_seldom_permit_is_not_taken_for_a_clock_that_went_back(redis: Any, account: str) -> None:
+    seldom = RateLimits(redis, {"opay": 0.01}, 0)
+    assert seldom.ask("opay", account, Lane.BULK, 1).moments == (0.0,)
+    assert seldom.ask("opay", account, Lane.BULK, 1).moments == ()
