@@ -10,6 +10,8 @@ from redis import Redis
 
 #: Circuits that opened by themselves: name → when one lookup may try again, in milliseconds.
 OPEN: Final = "lookup:circuits"
+#: Those of them whose provider asked to be left alone: name → category of its answer, and for how many milliseconds.
+ASKED: Final = "lookup:circuits:asked"
 #: Circuits that somebody holds open: name → until when.
 FORCED: Final = "lookup:circuits:forced"
 #: Why, and since when, somebody holds a circuit open.
@@ -34,9 +36,11 @@ def circuit_key(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CircuitState:
-    """One circuit. ``state``: ``closed``, ``open``, ``trying`` (the next lookup decides) or ``held``.
+    """One circuit.
 
-    ``left`` is in seconds; ``good`` and ``bad`` are the calls of the last ten seconds or so.
+    ``state``: ``closed``; ``open``, because calls fail; ``paused``, because the provider asked to be left alone;
+    ``trying``: the next lookup decides; ``held``, by a person. ``left`` is in seconds; ``good`` and ``bad`` are the
+    calls of the last ten seconds or so.
     """
 
     provider: str
@@ -60,12 +64,27 @@ def not_closed(redis: Redis) -> list[CircuitState]:
     return [each for each in _states(redis, set()) if each.state != "closed"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What Redis holds of the circuits that are not closed, by name; times in its own milliseconds."""
+
+    now: float
+    tripped: dict[str, float]
+    held: dict[str, float]
+    #: The category of the answer by which a provider asked to be left alone.
+    asked: dict[str, str]
+
+
 def _states(redis: Redis, names: set[str]) -> list[CircuitState]:
     now, tripped, forced = _now(redis), _scores(redis, OPEN), _scores(redis, FORCED)
-    held = {name: until for name, until in forced.items() if until > now}
-    return [
-        _state(redis, name, now, tripped.get(name), held.get(name)) for name in sorted(names | set(tripped) | set(held))
-    ]
+    wishes: Any = redis.hgetall(ASKED) if tripped else {}
+    known = _Known(
+        now,
+        tripped,
+        {name: until for name, until in forced.items() if until > now},
+        {name.decode(): value.decode().partition(" ")[0] for name, value in wishes.items()},
+    )
+    return [_state(redis, name, known) for name in sorted(names | set(tripped) | set(known.held))]
 
 
 def _scores(redis: Redis, key: str) -> dict[str, float]:
@@ -73,20 +92,23 @@ def _scores(redis: Redis, key: str) -> dict[str, float]:
     return {name.decode(): float(score) for name, score in found}
 
 
-def _state(redis: Redis, name: str, now: float, again: float | None, until: float | None) -> CircuitState:
+def _state(redis: Redis, name: str, known: _Known) -> CircuitState:
     provider, _, account = name.partition(":")
     found: Any = redis.hgetall(circuit_key(name))
     counts = {key.decode(): float(value) for key, value in found.items()}
     good, bad = int(counts.get("good", 0)), int(counts.get("bad", 0))
-    if until is not None:
+    if name in known.held:
         said: Any = redis.hget(_REASONS, name)
         why = json.loads(said) if said else {}
-        left = (until - now) / 1000
+        left = (known.held[name] - known.now) / 1000
         return CircuitState(provider, account, "held", left, why.get("reason"), why.get("since"), good, bad)
-    if again is not None:
-        left = max(0.0, (again - now) / 1000)
+    if name in known.tripped:
+        left = max(0.0, (known.tripped[name] - known.now) / 1000)
         since = counts.get("opened", 0) / 1000 or None
-        return CircuitState(provider, account, "open" if left else "trying", left, None, since, good, bad)
+        asked = known.asked.get(name)
+        state = "trying" if not left else "paused" if asked else "open"
+        reason = f"the provider asked to be left alone ({asked})" if asked else None
+        return CircuitState(provider, account, state, left, reason, since, good, bad)
     return CircuitState(provider, account, "closed", good=good, bad=bad)
 
 
@@ -106,10 +128,11 @@ def close(redis: Redis, provider: str, account: str) -> bool:
         for name in names:
             pipeline.zrem(OPEN, name)
             pipeline.zrem(FORCED, name)
+            pipeline.hdel(ASKED, name)
             pipeline.hdel(_REASONS, name)
             pipeline.delete(circuit_key(name))
         answers = pipeline.execute()
-    return any(answers[::4]) or any(answers[1::4])
+    return any(answers[::5]) or any(answers[1::5])
 
 
 def _meant(redis: Redis, provider: str, account: str) -> Iterator[str]:

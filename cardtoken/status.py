@@ -144,6 +144,8 @@ def _of_circuit(circuit: CircuitState) -> str:
     who = f"{circuit.provider}, {'all accounts' if circuit.account == '*' else f'account {circuit.account}'}"
     if circuit.state == "held":
         return f"{who}: not asked, because somebody said so ({circuit.reason}); `cardtoken circuit close` ends it."
+    if circuit.state == "paused":
+        return f"{who}: not asked, because {circuit.reason}; asked again by itself, in {circuit.left or 0:.0f} s."
     return f"{who}: not asked, because it is sick; tried again by itself, see `cardtoken circuit list`."
 
 

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cardtoken.connection import SCHEMES, check_url
+from cardtoken.contract import Lane
 from cardtoken.other_lists import SEPARATORS, STEPS
 from cardtoken.secret import Secret
 from config.accounts import Accounts, plain_http_faults, read_accounts
@@ -137,6 +138,9 @@ class Settings(BaseSettings):
     retry_base_delay: Seconds = Field(default=0.5, description="seconds, such as 0.5")
     retry_max_delay: Seconds = Field(default=60, description="seconds, not below RETRY_BASE_DELAY")
     retry_max_attempts: int = Field(default=5, ge=1, le=100, description="a whole number from 1 to 100")
+    retry_bulk_max_attempts: int | None = Field(
+        default=None, ge=1, le=10_000, description="a whole number from 1 to 10000, or empty"
+    )
     interactive_deadline: Seconds = Field(default=30, description="seconds, such as 30")
     bulk_deadline: Seconds = Field(default=3600, description="seconds, such as 3600")
 
@@ -214,6 +218,17 @@ class Settings(BaseSettings):
         if value < info.data.get("retry_base_delay", 0):
             raise ValueError("is below RETRY_BASE_DELAY")
         return value
+
+    def max_attempts(self, lane: Lane) -> int | None:
+        """How many calls a lookup may take; None: as many as its deadline has room for.
+
+        Bulk is patient unless somebody says otherwise: five calls would be over in seconds, and an outage is not.
+        """
+        if lane is Lane.INTERACTIVE:
+            return self.retry_max_attempts
+        if self.retry_bulk_max_attempts is not None:
+            return self.retry_bulk_max_attempts
+        return self.retry_max_attempts if "retry_max_attempts" in self.model_fields_set else None
 
     @classmethod
     def from_variables(cls, given: dict[str, str]) -> tuple[Self | None, list[Fault]]:

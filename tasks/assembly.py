@@ -24,7 +24,7 @@ from tasks.lookups import Reader
 from tasks.periodic import Periodic
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
-from tasks.retry import RetryPolicy
+from tasks.retry import UNREADABLE, RetryPolicy
 from tasks.stores import other_lists, presence
 from tasks.stores.circuits import PAUSE, Circuits
 from tasks.stores.other_lists import OtherListsFinder
@@ -67,7 +67,10 @@ def assemble(
         ca_file=str(settings.http_ca_file) if settings.http_ca_file else None,
         use_env_proxies=settings.http_use_env_proxies,
     )
-    policy = RetryPolicy(settings.retry_base_delay, settings.retry_max_delay, settings.retry_max_attempts)
+    base, longest = settings.retry_base_delay, settings.retry_max_delay
+    policies = {
+        lane: RetryPolicy(base, longest, settings.max_attempts(lane), max_unreadable=UNREADABLE[lane]) for lane in Lane
+    }
     # Longer than any exchange, an access token's included: then whoever made the trial is gone.
     circuits = Circuits(redis, patience=2 * settings.http_total_timeout)
     pacing = configuration.pacing
@@ -86,7 +89,7 @@ def assemble(
                 # Read with the provider's own model, so they are its accounts.
                 cast("dict[str, Account]", configuration.accounts.get(name, {})),
                 http=http,
-                policy=policy,
+                policies=policies,
                 threads=CallThreads(
                     settings.provider_concurrency, f"{name}-call", _kept_for_interactive(name, settings, pulse)
                 ),

@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -16,9 +16,9 @@ from cardtoken.contract import Category, Lane, LookupRequest
 from cardtoken.secret import Secret
 from tasks import faults
 from tasks.access_tokens import AccessTokenCache
-from tasks.guard import Go, Guard, Later, Soon, Turns
+from tasks.guard import Call, Circuit, Go, Guard, Later, Soon, Turns
 from tasks.http.client import HttpClient
-from tasks.lookups import Held, Lookup, Postponed, Settled, Untouched
+from tasks.lookups import Held, Lookup, Postponed, Reason, Settled, Untouched
 from tasks.outcomes import Failure, NotFound, Outcome
 from tasks.providers.provider import Account, Provider, Query
 from tasks.retry import Again, RetryPolicy
@@ -32,6 +32,8 @@ Step = Settled | Postponed | Held | Untouched
 
 #: A result waits at most so many seconds for others to be published with it.
 LINGER = 0.05
+#: Seconds after which a lookup may be asked for again for which this worker had no room.
+_NO_ROOM_PAUSE = 1.0
 
 
 def _now() -> datetime:
@@ -58,7 +60,7 @@ class Engine:
         accounts: Mapping[str, Account],
         *,
         http: HttpClient,
-        policy: RetryPolicy,
+        policies: Mapping[Lane, RetryPolicy],
         threads: CallThreads,
         guard: Guard,
         observer: Observer,
@@ -68,7 +70,7 @@ class Engine:
     ) -> None:
         self._provider = provider
         self._http = http
-        self._policy = policy
+        self._policies = policies
         self._threads = threads
         self._guard = guard
         self._observer = observer
@@ -177,10 +179,16 @@ class Engine:
         return lookup.request is not None and lookup.account in self._credentials and lookup.deadline > now
 
     def _not_asked(self, lookup: Lookup, lane: Lane, turn: Later) -> Step:
-        if lane is Lane.INTERACTIVE and turn.sick:
+        if lane is Lane.INTERACTIVE and turn.reason is Reason.CIRCUIT:
             words = "the provider is down, and is not asked until it is well again"
             return self._settled(lookup, Failure(Category.UNAVAILABLE, words))
-        return Held(lookup, turn.seconds, turn.sick)
+        if lane is Lane.INTERACTIVE and turn.asked and self._too_late(lookup, turn.seconds):
+            words = f"the provider asked to be left alone, for {math.ceil(turn.seconds)} more seconds"
+            return self._settled(lookup, Failure(turn.asked, words))
+        return Held(lookup, turn.seconds, turn.reason)
+
+    def _too_late(self, lookup: Lookup, seconds: float) -> bool:
+        return self._now() + timedelta(seconds=seconds) >= lookup.deadline
 
     def close(self) -> None:
         """End the threads once their running calls are over."""
@@ -193,58 +201,79 @@ class Engine:
         """One step, whatever happens."""
         try:
             # It may have opened while this waited for a thread.
-            left = None if trial else self._guard.open_for(lookup.account)
-            if left is not None and self._needs_a_call(lookup, self._now()):
-                return self._not_asked(lookup, lane, Later(left, sick=True))
+            turn = None if trial else self._guard.open_for(lookup.account)
+            if turn is not None and self._needs_a_call(lookup, self._now()):
+                return self._not_asked(lookup, lane, turn)
             return self._step(lookup, lane, trial=trial)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this lookup's failure and nobody else's
             reports.unexpected(error)
             # The type alone: an exception's text may quote what it was given.
             logger.error("lookup %s ended in %s", lookup.shown_id, type(error).__name__)  # noqa: TRY400 - see above
+            if trial:
+                self._guard.gave_up(lookup.account)
             return Settled(lookup, Failure(Category.INTERNAL, "an unexpected error in this service"), self._now())
 
     def _step(self, lookup: Lookup, lane: Lane, *, trial: bool) -> Step:
         now = self._now()
         credentials = self._credentials.get(lookup.account)
         if lookup.request is None or credentials is None or lookup.deadline <= now:
+            if trial:
+                self._guard.gave_up(lookup.account)
             return self._settled(lookup, _why_not(lookup, credentials))
         # An answer after the deadline is worth nothing, so no call outlasts it.
         began = monotonic()
         until = began + (lookup.deadline - now).total_seconds()
-        before = lookup.attempts
-        lookup, outcome = self._ask(lookup, lookup.request, credentials, until)
-        if outcome is None:
-            return Untouched(lookup)
-        took = monotonic() - began
-        self._observer.attempted(lane, outcome, lookup.attempts - before)
-        left = self._tell_guard(lookup, outcome, until, trial=trial)
+        asked, outcome = self._ask(lookup, lookup.request, credentials, until, self._policies[lane])
+        if outcome is None or (isinstance(outcome, Failure) and outcome.local):
+            if trial:
+                self._guard.gave_up(lookup.account)
+            return Untouched(asked) if outcome is None else self._without_room(lookup, outcome)
+        call = Call(outcome, began, monotonic(), repeated=lookup.attempts > 0, trial=trial)
+        self._observer.attempted(lane, outcome, asked.attempts - lookup.attempts)
+        circuit = self._tell_guard(lookup.account, call, until)
+        return self._after(asked, lane, call, circuit)
+
+    def _without_room(self, lookup: Lookup, failure: Failure) -> Step:
+        """This worker could not make the call: nothing is charged, and another one may have what it lacks."""
+        if self._too_late(lookup, _NO_ROOM_PAUSE):
+            return self._settled(lookup, replace(failure, category=Category.INTERNAL))
+        return Held(lookup, _NO_ROOM_PAUSE, Reason.WORKER)
+
+    def _after(self, lookup: Lookup, lane: Lane, call: Call, circuit: Circuit) -> Step:
+        """What follows a call."""
+        outcome, took = call.outcome, call.ended - call.began
         why: Failure | NotFound
         if isinstance(outcome, Failure):
             why = failure = outcome
+            lookup = lookup.unread() if failure.may_pass else lookup
         elif isinstance(outcome, NotFound) and self._now() < lookup.requested_at + self._grace:
             # What was made moments ago may not be known everywhere yet.
             why, failure = outcome, Failure(Category.UNAVAILABLE, "not found yet")
         else:
             return self._settled(lookup, outcome, took)
-        decision = self._policy.decide(failure, lookup.attempts, self._now(), lookup.deadline)
-        # Where somebody waits, and the circuit is open, waiting longer helps nobody.
-        if not isinstance(decision, Again) or (left is not None and lane is Lane.INTERACTIVE):
+        policy = self._policies[lane]
+        decision = policy.decide(failure, lookup.attempts, self._now(), lookup.deadline, lookup.unreadable)
+        if not isinstance(decision, Again):
             return self._settled(lookup, outcome, took)
         not_before = decision.not_before
-        if left is not None:
+        if circuit.left is not None:
             # After a trial it has had its turn: the next one is another's.
-            wait = 2 * left + 1 if trial else left
+            wait = 2 * circuit.left + 1 if call.trial else circuit.left
+            # Where a person waits, and the circuit is open, waiting longer helps only if the provider said how long.
+            if lane is Lane.INTERACTIVE and (not circuit.asked or self._too_late(lookup, wait)):
+                return self._settled(lookup, outcome, took)
             not_before = max(not_before, self._now() + timedelta(seconds=wait))
         return Postponed(lookup.waiting_until(not_before), why)
 
-    def _tell_guard(self, lookup: Lookup, outcome: Outcome, until: float, *, trial: bool) -> float | None:
-        cut_short = monotonic() >= until and isinstance(outcome, Failure) and outcome.category is Category.TIMEOUT
-        if cut_short and not trial:
-            return None  # its own deadline left it too little time; that says nothing of the provider
-        return self._guard.ended(lookup.account, outcome, trial=trial)
+    def _tell_guard(self, account: str, call: Call, until: float) -> Circuit:
+        outcome = call.outcome
+        cut_short = call.ended >= until and isinstance(outcome, Failure) and outcome.category is Category.TIMEOUT
+        if cut_short and not call.trial:
+            return Circuit()  # its own deadline left it too little time; that says nothing of the provider
+        return self._guard.ended(account, call)
 
     def _ask(
-        self, lookup: Lookup, request: LookupRequest, credentials: _Credentials, deadline: float
+        self, lookup: Lookup, request: LookupRequest, credentials: _Credentials, deadline: float, policy: RetryPolicy
     ) -> tuple[Lookup, Outcome | None]:
         """One call; a second one where the provider refused the access token, if there is one left to make.
 
@@ -275,7 +304,7 @@ class Engine:
                 return lookup, self._provider.parse(response, query)
             credentials.access_tokens.discard(token)
             renewed = True
-            if lookup.attempts >= self._policy.max_attempts:
+            if not policy.allows(lookup.attempts):
                 return lookup, self._provider.parse(response, query)
             if self._stopping.is_set():
                 return lookup, None

@@ -1,5 +1,6 @@
 """What stands before a provider: its accounts' circuits and rate limits. Asked before each call, told after it."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -8,12 +9,15 @@ from time import monotonic
 from typing import Final, Protocol
 
 from cardtoken.contract import Category, Lane
-from tasks.lookups import Lookup
+from tasks.lookups import Lookup, Reason
 from tasks.outcomes import Failure, Outcome
 from tasks.telemetry import metrics
 
 #: How a sick provider answers, if it does. What it says of a card, a key or a rate says nothing of its health.
 SICK: Final = frozenset({Category.TIMEOUT, Category.UNAVAILABLE})
+#: A call that took so many seconds and failed says nothing of the provider where one that was begun later ended well:
+#: it was this reference that hung. Of quicker ones it is chance which ends first.
+_SLOW: Final = 1.0
 #: Seconds in which the calls that a list makes at once double, once a circuit is closed again.
 _RAMP: Final = 0.5
 #: Seconds that a list waits where others have all permits, before it goes back; and at least, before it asks again.
@@ -25,9 +29,27 @@ _STEPS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """One look at a circuit: ``left`` seconds that it stays open, None where it is closed; ``trial``: try it, once."""
+    """One look at a circuit: ``left`` seconds that it stays open, None where it is closed; ``trial``: try it, once.
+
+    ``asked``: it is open because the provider asked to be left alone, by an answer of this category.
+    """
 
     left: float | None = None
+    trial: bool = False
+    asked: Category | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What came of a lookup's call. ``began`` and ``ended`` are of ``time.monotonic``.
+
+    ``repeated``: it was not the lookup's first call; ``trial``: it was to show whether the circuit may be closed.
+    """
+
+    outcome: Outcome
+    began: float
+    ended: float
+    repeated: bool = False
     trial: bool = False
 
 
@@ -43,10 +65,11 @@ class Circuits(Protocol):
     """The circuits of the fleet; ``tasks.stores.circuits`` has them."""
 
     def look(self, provider: str, account: str) -> Circuit: ...
-    def left(self, provider: str, account: str) -> float | None: ...
+    def known(self, provider: str, account: str) -> Circuit: ...
     def closed_for(self, provider: str, account: str) -> float | None: ...
     def count(self, provider: str, account: str, *, healthy: bool) -> None: ...
-    def tried(self, provider: str, account: str, *, healthy: bool) -> Circuit: ...
+    def tried(self, provider: str, account: str, *, healthy: bool | None) -> Circuit: ...
+    def leave_alone(self, provider: str, account: str, asked: Category, seconds: float, *, trial: bool) -> Circuit: ...
 
 
 class RateLimits(Protocol):
@@ -65,10 +88,11 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Not this time: try again in so many seconds. ``sick``: the circuit is open, else it is the rate limit."""
+    """Not this time: try again in so many seconds. ``asked`` as in :class:`Circuit`."""
 
     seconds: float
-    sick: bool
+    reason: Reason
+    asked: Category | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +110,48 @@ class Guard:
         self._accounts = tuple(accounts)
         self._circuits = circuits
         self._limits = limits
+        self._lock = threading.Lock()
+        #: Account → when that of its calls which ended well was begun that was begun last.
+        self._answered: dict[str, float] = {}
 
-    def ended(self, account: str, outcome: Outcome, *, trial: bool) -> float | None:
-        """A call ended so. Answers for how many seconds nobody is to ask now; None where somebody may."""
-        healthy = not (isinstance(outcome, Failure) and outcome.category in SICK)
-        if trial:
-            return self._circuits.tried(self._provider, account, healthy=healthy).left
-        self._circuits.count(self._provider, account, healthy=healthy)
-        return self._circuits.left(self._provider, account)
+    def ended(self, account: str, call: Call) -> Circuit:
+        """A call ended. Returns what the circuit is now, as far as this worker knows.
 
-    def open_for(self, account: str) -> float | None:
-        """Seconds that the account's circuit stays open, as far as this worker knows; None where it is closed."""
-        left = self._circuits.left(self._provider, account)
-        return None if left is None else max(0.0, left)
+        A lookup whose call fails counts once: the same card asked for again and again says nothing of the others.
+        """
+        if isinstance(call.outcome, Failure) and not call.outcome.local and _wants_rest(call.outcome):
+            seconds = call.outcome.retry_after or 0.0
+            return self._circuits.leave_alone(self._provider, account, call.outcome.category, seconds, trial=call.trial)
+        healthy = _healthy(call.outcome)
+        if call.trial:
+            # A gateway's page is no sign that the provider behind it is back.
+            unread = isinstance(call.outcome, Failure) and call.outcome.may_pass
+            return self._circuits.tried(self._provider, account, healthy=False if unread else healthy)
+        if healthy:
+            with self._lock:
+                self._answered[account] = max(call.began, self._answered.get(account, call.began))
+        if healthy or (healthy is not None and self._counts_against(account, call)):
+            self._circuits.count(self._provider, account, healthy=healthy)
+        return self._circuits.known(self._provider, account)
+
+    def _counts_against(self, account: str, call: Call) -> bool:
+        slow = call.ended - call.began >= _SLOW
+        return not call.repeated and not (slow and self._answered.get(account, -inf) > call.began)
+
+    def gave_up(self, account: str) -> None:
+        """A trial ended without a call that says anything of the provider."""
+        self._circuits.tried(self._provider, account, healthy=None)
+
+    def open_for(self, account: str) -> Later | None:
+        """How long the account's circuit stays open, as far as this worker knows, and why; None where it is closed."""
+        circuit = self._circuits.known(self._provider, account)
+        return None if circuit.left is None else _later(max(0.0, circuit.left), circuit)
 
     def left(self) -> float | None:
         """Seconds until an account may be tried, where the circuits of all are open; None: some can be asked."""
         soonest = inf
         for account in self._accounts:
-            left = self._circuits.left(self._provider, account)
+            left = self._circuits.known(self._provider, account).left
             if left is None:
                 return None
             soonest = min(soonest, left)
@@ -118,6 +165,24 @@ class Guard:
     def turns(self, lane: Lane) -> "Turns":
         """The turns of one list."""
         return Turns(self._provider, lane, self._circuits, self._limits)
+
+
+def _later(seconds: float, circuit: Circuit) -> Later:
+    return Later(seconds, Reason.RETRY_AFTER if circuit.asked else Reason.CIRCUIT, circuit.asked)
+
+
+def _wants_rest(failure: Failure) -> bool:
+    """Whether the provider asks to be left alone: by a 429, or by a Retry-After where it cannot help now."""
+    return failure.category is Category.RATE_LIMITED or (failure.category in SICK and bool(failure.retry_after))
+
+
+def _healthy(outcome: Outcome) -> bool | None:
+    """Whether a call shows that the provider is well; None: it shows neither."""
+    if not isinstance(outcome, Failure):
+        return True
+    if outcome.local or outcome.may_pass:
+        return None
+    return outcome.category not in SICK
 
 
 class Turns:
@@ -145,7 +210,7 @@ class Turns:
         if circuit.trial:
             return Go(trial=True)
         if circuit.left is not None:
-            return Later(circuit.left, sick=True)
+            return _later(circuit.left, circuit)
         if self._lane is Lane.BULK and running >= self._width(account):
             return Soon(inf)
         return Go() if self._limits is None else self._permitted(self._limits, account, waiting)
@@ -168,7 +233,7 @@ class Turns:
             if not found.moments:
                 wait = max(found.wait, _LEAST)
                 patient = now + wait - self._without.setdefault(account, now) < _PATIENCE
-                return Soon(wait) if patient else Later(wait, sick=False)
+                return Soon(wait) if patient else Later(wait, Reason.RATE_LIMIT)
             self._without.pop(account, None)
             permits.extend(now + moment for moment in found.moments)
         left = permits[0] - monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from celery import Celery, Task
@@ -23,7 +23,7 @@ from tasks.broker.intake import CLAIM, DEATHS, EXPIRES, REDELIVERED, REPLAYED, S
 from tasks.broker.throttle import Throttle
 from tasks.broker.transport import DEFERRAL
 from tasks.engine import Engine
-from tasks.lookups import Held, Lookup, Postponed, Reader, Settled, Untouched
+from tasks.lookups import Held, Lookup, Postponed, Reader, Reason, Settled, Untouched
 from tasks.outcomes import Failure, Found, NotFound
 from tasks.retry import next_wave
 from tasks.state import RetryState
@@ -211,7 +211,10 @@ class Lookups:
         """
         if not self._desks[provider].engine.guard.holds_all:
             return False
-        if not all(step.sick for step in held):
+        reasons = {step.reason for step in held}
+        if message.lane is Lane.INTERACTIVE and Reason.RETRY_AFTER in reasons:
+            return False  # only bulk queues are left untouched meanwhile; in this one it would be taken at once
+        if reasons & {Reason.RATE_LIMIT, Reason.WORKER}:
             queue = f"lookup.{provider}.{message.lane}"
             wait = min(step.seconds for step in held)
             self._throttle.deny(queue, wait, self._claims.in_hand()[queue])
@@ -356,9 +359,17 @@ def _ending(settled: Settled) -> str:
             return str(failure)
 
 
+_HELD: Final = {
+    Reason.CIRCUIT: "held by an open circuit",
+    Reason.RATE_LIMIT: "held by the rate limit",
+    Reason.RETRY_AFTER: "held because the provider wants to be left alone",
+    Reason.WORKER: "held because this worker has no room for a call",
+}
+
+
 def _reason(provider: str, progress: Progress, countdown: float) -> str:
     failures = Counter(f"{step.why} at attempt {step.lookup.attempts}" for step in progress.postponed)
-    failures.update("held by an open circuit" if step.sick else "held by the rate limit" for step in progress.held)
+    failures.update(_HELD[step.reason] for step in progress.held)
     parts = [f"{provider}: {_counted(failures)}"] if failures else [provider]
     if progress.waiting:
         parts.append(f"{len(progress.waiting)} not yet begun")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -40,6 +41,8 @@ class Lookup:
     fault: str | None = None
     #: Calls made so far.
     attempts: int = 0
+    #: Those of them whose answer could not be read.
+    unreadable: int = 0
     #: When the next call may be made, if it has to wait.
     not_before: datetime | None = None
     #: The task in which it failed before, where somebody replays a dead letter.
@@ -57,6 +60,10 @@ class Lookup:
         """The same lookup, one call later."""
         return replace(self, attempts=self.attempts + 1, not_before=None)
 
+    def unread(self) -> Self:
+        """The same lookup, after an answer that could not be read."""
+        return replace(self, unreadable=self.unreadable + 1)
+
     def waiting_until(self, not_before: datetime) -> Self:
         """The same lookup, to be tried again not before a moment."""
         return replace(self, not_before=not_before)
@@ -71,6 +78,7 @@ class Lookup:
             index=self.index,
             lookup_id=self.lookup_id,
             attempts=self.attempts,
+            unreadable=self.unreadable,
             requested_at=self.requested_at,
             deadline=self.deadline,
             not_before=self.not_before,
@@ -95,13 +103,26 @@ class Untouched:
     lookup: Lookup
 
 
+class Reason(StrEnum):
+    """Why a lookup is not asked for now."""
+
+    #: Its account's circuit is open: calls fail, or a person holds it.
+    CIRCUIT = "circuit"
+    #: Its account's rate is used up.
+    RATE_LIMIT = "rate_limit"
+    #: The provider asked to be left alone.
+    RETRY_AFTER = "retry_after"
+    #: This worker lacks what a call takes, such as a file descriptor.
+    WORKER = "worker"
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lookup whose account is not asked for now: its circuit is open (``sick``), or its rate is used up."""
+    """A lookup that is not asked for now, and may be in so many seconds."""
 
     lookup: Lookup
     seconds: float
-    sick: bool
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +168,7 @@ class Reader:
                 self._lookup(state.index, sent, task_id=task_id, lane=lane, now=now),
                 lookup_id=state.lookup_id,
                 attempts=state.attempts,
+                unreadable=state.unreadable,
                 requested_at=state.requested_at,
                 deadline=state.deadline,
                 not_before=state.not_before,

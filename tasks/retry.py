@@ -4,12 +4,16 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from cardtoken.contract import Category
+from cardtoken.contract import Category, Lane
 from tasks.outcomes import Failure
 
-#: What may pass by itself within seconds. A lookup with any other failure ends with it.
+#: What may pass by itself within seconds. A lookup with any other failure ends with it, unless that says that it may.
 TRANSIENT = frozenset({Category.TIMEOUT, Category.UNAVAILABLE, Category.RATE_LIMITED})
+#: How many answers that cannot be read a lookup is given before they are its result. Most pass by themselves, as a
+#: gateway's own page does during a rollout; the others never do.
+UNREADABLE: Final = {Lane.INTERACTIVE: 3, Lane.BULK: 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +37,31 @@ class RetryPolicy:
     instant. Where the provider said how long to stay away, the draw comes on top of its word, which may exceed
     ``max_delay``: all that were sent away together do not come back together. With base 0.5 and maximum 60 seconds the
     bounds are 0.5, 1, 2, 4, … 60.
+
+    ``max_attempts`` is how many calls a lookup may take, None: as many as its deadline has room for; ``max_unreadable``
+    how many of them may bring an answer that cannot be read.
     """
 
     base_delay: float
     max_delay: float
-    max_attempts: int
+    max_attempts: int | None
     draw: Callable[[float, float], float] = random.uniform
+    max_unreadable: int = UNREADABLE[Lane.INTERACTIVE]
 
-    def decide(self, failure: Failure, attempts: int, now: datetime, deadline: datetime) -> Again | GiveUp:
-        """What follows a failure; ``attempts`` are the calls made so far, this one included."""
-        if failure.category not in TRANSIENT or attempts >= self.max_attempts:
+    def allows(self, attempts: int) -> bool:
+        """Whether a lookup may be asked for once more after so many calls."""
+        return self.max_attempts is None or attempts < self.max_attempts
+
+    def decide(
+        self, failure: Failure, attempts: int, now: datetime, deadline: datetime, unreadable: int = 0
+    ) -> Again | GiveUp:
+        """What follows a failure.
+
+        ``attempts`` are the calls made so far, ``unreadable`` those of them that brought no answer that could be read;
+        both with this one.
+        """
+        may_pass = failure.category in TRANSIENT or (failure.may_pass and unreadable < self.max_unreadable)
+        if not may_pass or not self.allows(attempts):
             return GiveUp()
         try:
             not_before = now + timedelta(seconds=self.delay(attempts, failure.retry_after))

@@ -22,6 +22,8 @@ class LookupState(BaseModel):
     lookup_id: Annotated[str, Field(min_length=1, max_length=512)]
     #: Calls made so far.
     attempts: Annotated[int, Field(ge=0)]
+    #: Those of them whose answer could not be read.
+    unreadable: Annotated[int, Field(ge=0)] = 0
     requested_at: Time
     deadline: Time
     #: Before this moment no further call is made.

@@ -129,7 +129,7 @@ class Engines:
             chosen,
             {"default": self._accounts[chosen.name]},
             http=self._http,
-            policy=RetryPolicy(0.01, 0.1, max_attempts),
+            policies={lane: RetryPolicy(0.01, 0.1, max_attempts) for lane in Lane},
             threads=CallThreads(concurrency, "call"),
             # A name of its own: what one test's provider suffers must not open the circuit of another's.
             observer=Observer(chosen.name, chosen.codes),

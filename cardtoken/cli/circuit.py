@@ -10,7 +10,7 @@ from cardtoken.cli.exits import Exit
 from cardtoken.cli.kept import age
 from cardtoken.cli.references import FIELDS
 
-_COLOURS = {"closed": "green", "open": "red", "trying": "yellow", "held": "magenta"}
+_COLOURS = {"closed": "green", "open": "red", "paused": "yellow", "trying": "yellow", "held": "magenta"}
 
 
 @click.group()
@@ -34,7 +34,8 @@ def circuit() -> None:
 def list_(context: Context, as_json: bool) -> Exit:
     """List the circuits that were used within a day: state, for how long, calls of the last seconds, reason.
 
-    States: closed; open (nobody asks); trying (the next lookup decides); held (open because somebody said so).
+    States: closed; open (nobody asks); paused (the provider asked to be left alone); trying (the next lookup decides);
+    held (open because somebody said so).
     """
     import json
 

@@ -14,7 +14,7 @@ from cardtoken.status import Status
 
 #: Seconds for which one look serves, however many ask.
 _FRESH: Final = 2.0
-_STATES: Final = {"closed": 0, "open": 1, "trying": 1, "held": 2}
+_STATES: Final = {"closed": 0, "open": 1, "paused": 1, "trying": 1, "held": 2}
 
 
 class FleetCollector(Collector):
@@ -63,7 +63,7 @@ class FleetCollector(Collector):
     def _circuits(self, not_closed: Collection[CircuitState]) -> Metric:
         family = GaugeMetricFamily(
             "cardtoken_circuit_state",
-            "0 closed, 1 open because the provider is sick, 2 held open by somebody. Account *: all of them.",
+            "0 closed, 1 open by itself (calls fail, or the provider asked), 2 held by a person. Account *: all.",
             labels=["provider", "account"],
         )
         states = {(name, account): 0 for name, accounts in self._accounts.items() for account in (*accounts, "*")}

@@ -60,7 +60,7 @@ class Observer:
         """Lookups go back without a call."""
         if not steps:
             return
-        for reason, count in Counter("circuit" if step.sick else "rate_limit" for step in steps).items():
+        for reason, count in Counter(step.reason for step in steps).items():
             metrics.HELD.labels(self._provider, lane, reason).inc(count)
 
     def settled(self, lane: Lane, task_id: str, step: Settled) -> None:

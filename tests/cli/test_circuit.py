@@ -1,13 +1,14 @@
 """``cardtoken circuit``, on a terminal and in a pipe; ``tests/faults/test_outages.py`` has it with workers."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 
-from cardtoken.circuits import FORCED, OPEN
+from cardtoken.circuits import ASKED, FORCED, OPEN
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import Terminal, environment, piped
 
@@ -54,6 +55,20 @@ def test_held_open_it_is_listed_with_reason_and_end(env: dict[str, str], client:
         assert "\x1b[35m" in terminal.raw
     assert piped(env, "circuit", "close", "opay", "--account", "shop").returncode == 0
     assert piped(env, "circuit", "list").stdout == ""
+
+
+def test_what_a_provider_asked_for_is_listed_with_its_answer(env: dict[str, str], client: Any) -> None:
+    client.zadd(OPEN, {"opay:shop": (time.time() + 120) * 1000})
+    client.hset(ASKED, "opay:shop", "rate_limited 120000")
+    (line,) = piped(env, "circuit", "list").stdout.splitlines()
+    state, _, _, reason = line.split("\t")[2:]
+    assert (state, reason) == ("paused", "the provider asked to be left alone (rate_limited)")
+    with Terminal(env, "circuit", "list") as terminal:
+        assert terminal.end() == 0
+        assert "paused" in terminal.text
+    assert "asked to be left alone" in piped(env, "status").stdout
+    assert piped(env, "circuit", "close", "opay", "--account", "shop").returncode == 0
+    assert (client.zcard(OPEN), client.hlen(ASKED)) == (0, 0)
 
 
 def test_closing_a_provider_closes_all_of_its_accounts(env: dict[str, str], client: Any) -> None:

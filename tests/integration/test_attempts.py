@@ -111,10 +111,21 @@ def test_a_postponed_lookup_is_not_due_before_the_provider_said(make: Engines, n
 
 
 def test_what_will_not_pass_is_asked_once(providers: Simulator, make: Engines, name: str) -> None:
-    asked = lookups(name, "not-found", "status-418", "malformed", "wrong-token")
+    asked = lookups(name, "not-found", "status-418", "redirect", "wrong-token")
     outcomes = [step.outcome for step in run(make(name), asked) if isinstance(step, Settled)]
     assert [type(outcome) for outcome in outcomes] == [NotFound, Failure, Failure, Failure]
     assert [calls(providers, lookup) for lookup in asked] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("scenario", ["malformed", "empty"])
+def test_an_answer_that_cannot_be_read_is_asked_for_a_few_times(
+    providers: Simulator, make: Engines, name: str, scenario: str
+) -> None:
+    (lookup,) = lookups(name, scenario)
+    settled = settle(make(name, max_attempts=50), lookup)
+    assert isinstance(settled.outcome, Failure)
+    assert settled.outcome.category is Category.PROTOCOL
+    assert settled.lookup.attempts == 3 == calls(providers, lookup)
 
 
 @pytest.mark.parametrize("scenario", ["reset-1", "unavailable-1"])

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from cardtoken.circuits import circuits, close, hold_open
+from cardtoken.circuits import OPEN, circuits, close, hold_open
+from cardtoken.contract import Category
 from sandbox.redis_server import RedisServer
+from tasks.guard import Circuit
 from tasks.stores import circuits as module
-from tasks.stores.circuits import FIRST, LONGEST, VOLUME, Circuits
+from tasks.stores.circuits import FIRST, LONGEST, LONGEST_ASKED, VOLUME, Circuits
 from tests.harness import until
 
 PATIENCE = 0.4
@@ -109,7 +111,7 @@ def test_who_is_kept_waiting_by_the_trial_of_another_does_not_ask_again_and_agai
     wait_for_trial(one, provider)
     other.refresh()
     assert not trial(other, provider)
-    left = other.left(provider, "a")
+    left = other.known(provider, "a").left
     assert left is not None
     assert left > module.TRYING / 2
 
@@ -223,3 +225,151 @@ def test_closing_ends_what_opened_by_itself(one: Circuits, redis: Any, provider:
     assert close(redis, provider, "*")
     one.refresh()
     assert one.look(provider, "a").left is None
+
+
+# --- left alone because the provider asks for it
+
+
+def of(redis: Any, provider: str) -> list[tuple[str, str | None]]:
+    return [(each.state, each.reason) for each in circuits(redis) if each.provider == provider]
+
+
+def ask(circuits: Circuits, provider: str, seconds: float, *, trial: bool = False) -> float:
+    """Seconds for which the account is left alone, once its provider has asked for that."""
+    circuit = circuits.leave_alone(provider, "a", Category.RATE_LIMITED, seconds, trial=trial)
+    assert circuit.asked is Category.RATE_LIMITED
+    assert circuit.left is not None
+    return circuit.left
+
+
+def test_one_answer_has_the_account_left_alone_by_the_fleet_for_as_long_as_it_says(
+    one: Circuits, other: Circuits, redis: Any, provider: str
+) -> None:
+    assert ask(one, provider, 30) == pytest.approx(30, abs=0.1)
+    other.refresh()
+    for each in (one, other):
+        circuit = each.look(provider, "a")
+        assert (circuit.asked, circuit.trial) == (Category.RATE_LIMITED, False)
+        assert circuit.left == pytest.approx(30, abs=1)
+        assert each.look(provider, "b").left is None
+    assert of(redis, provider) == [("paused", "the provider asked to be left alone (rate_limited)")]
+
+
+def test_afterwards_one_lookup_of_the_fleet_goes_first(one: Circuits, other: Circuits, provider: str) -> None:
+    ask(one, provider, 0.3)
+    other.refresh()
+    assert wait_for_trial(one, provider) > 0.2
+    assert [trial(each, provider) for each in (one, other, one, other)] == [False] * 4
+    assert one.look(provider, "a").asked is Category.RATE_LIMITED, "who waits for the trial knows why"
+    one.tried(provider, "a", healthy=True)
+    other.refresh()
+    assert other.look(provider, "a") == Circuit()
+    assert other.closed_for(provider, "a") is not None
+
+
+def test_of_a_burst_that_is_answered_so_the_longest_wish_counts(one: Circuits, provider: str) -> None:
+    for seconds, left in ((5, 5), (3, 5), (0, 5), (8, 8)):
+        assert ask(one, provider, seconds) == pytest.approx(left, abs=0.5)
+
+
+def test_a_wish_without_a_time_is_kept_for_longer_each_time(one: Circuits, provider: str) -> None:
+    assert ask(one, provider, 0) == pytest.approx(FIRST, abs=0.1)
+    assert ask(one, provider, 0, trial=True) == pytest.approx(2 * FIRST, abs=0.1)
+    assert ask(one, provider, 0, trial=True) == pytest.approx(4 * FIRST, abs=0.1)
+    one.tried(provider, "a", healthy=True)
+    assert ask(one, provider, 0) == pytest.approx(FIRST, abs=0.1)
+
+
+@pytest.mark.parametrize("seconds", [86_400, 1e9, float("inf")])
+def test_no_answer_silences_an_account_for_good(one: Circuits, provider: str, seconds: float) -> None:
+    assert ask(one, provider, seconds) == pytest.approx(LONGEST_ASKED, abs=0.1)
+
+
+def test_a_person_can_end_it(one: Circuits, redis: Any, provider: str) -> None:
+    ask(one, provider, 60)
+    assert close(redis, provider, "a")
+    one.refresh()
+    assert one.look(provider, "a") == Circuit()
+    assert not redis.hexists("lookup:circuits:asked", f"{provider}:a")
+
+
+def test_a_limiter_that_says_no_more_is_over_whatever_becomes_of_the_lookup_that_goes_first(
+    one: Circuits, provider: str
+) -> None:
+    ask(one, provider, 0.05)
+    wait_for_trial(one, provider)
+    assert one.tried(provider, "a", healthy=False) == Circuit()
+
+
+def test_a_provider_that_is_still_down_after_its_pause_is_no_longer_paused(
+    one: Circuits, redis: Any, provider: str
+) -> None:
+    one.leave_alone(provider, "a", Category.UNAVAILABLE, 0.05, trial=False)
+    wait_for_trial(one, provider)
+    assert one.tried(provider, "a", healthy=False).asked is None
+    assert of(redis, provider) == [("open", None)]
+
+
+def test_a_worker_that_redis_does_not_answer_keeps_to_it_by_itself(provider: str) -> None:
+    with RedisServer() as server, redis_py.Redis.from_url(server.url) as client:
+        alone = Circuits(client, PATIENCE)
+        server.kill()
+        assert ask(alone, provider, 5) == pytest.approx(5, abs=0.1)
+        assert alone.look(provider, "a").left is not None
+
+
+def test_what_a_worker_learns_while_it_looks_is_not_overwritten(one: Circuits, provider: str) -> None:
+    begun = time.monotonic()
+    ask(one, provider, 5)
+    one._note(f"{provider}:a", None, begun)  # what Redis said before that
+    assert one.look(provider, "a").left is not None
+
+
+# --- trials that show nothing
+
+
+def test_a_trial_that_shows_nothing_is_made_again_soon(one: Circuits, other: Circuits, provider: str) -> None:
+    calls(one, provider, 0, VOLUME)
+    for _ in range(2):
+        one.tried(provider, "a", healthy=False)
+    wait_for_trial(one, provider)
+    assert one.tried(provider, "a", healthy=None).left == pytest.approx(FIRST, abs=0.1)
+    other.refresh()
+    assert wait_for_trial(other, provider) < FIRST + 1
+
+
+# --- the clock of Redis goes back: what is stored is further ahead than it can be
+
+BACK = 40_000
+
+
+def test_an_open_circuit_is_tried_at_once_when_the_clock_has_gone_back(
+    one: Circuits, other: Circuits, redis: Any, provider: str
+) -> None:
+    calls(one, provider, 0, VOLUME)
+    redis.zincrby(OPEN, BACK, f"{provider}:a")
+    one.refresh()
+    other.refresh()
+    assert trial(one, provider)
+    assert not trial(other, provider)
+
+
+def test_a_wish_is_over_when_the_clock_has_gone_back(one: Circuits, redis: Any, provider: str) -> None:
+    ask(one, provider, 5)
+    redis.zincrby(OPEN, BACK, f"{provider}:a")
+    one.refresh()
+    assert trial(one, provider)
+
+
+def test_a_trial_under_way_is_over_when_the_clock_has_gone_back(one: Circuits, redis: Any, provider: str) -> None:
+    calls(one, provider, 0, VOLUME)
+    wait_for_trial(one, provider)
+    redis.hincrbyfloat(f"lookup:circuit:{provider}:a", "trying", BACK)
+    assert trial(one, provider)
+
+
+def test_what_a_person_holds_stays_held_however_far_ahead_it_ends(one: Circuits, redis: Any, provider: str) -> None:
+    hold_open(redis, provider, "a", seconds=86_400 * 30, reason="until further notice")
+    one.refresh()
+    assert not trial(one, provider)
+    assert one.look(provider, "a").left == pytest.approx(86_400 * 30, abs=5)

@@ -17,10 +17,11 @@ from cardtoken.contract import Category
 from sandbox.redis_server import RedisServer
 from tasks.http.client import HttpClient
 from tasks.http.messages import HttpResponse
-from tasks.lookups import Settled
+from tasks.lookups import Postponed, Settled
 from tasks.outcomes import Failure, Found, Outcome
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Query
+from tasks.stores.circuits import VOLUME
 from tests.calls import FIELD, TASK, Engines, http_client, lookups, read, reference, run, sent, settle, soon
 from tests.harness import CLIENT_SECRET, PRIVATE_KEY, Simulator
 
@@ -177,6 +178,40 @@ def test_a_circuit_is_tried_with_a_lookup_that_can_be_asked(providers: Simulator
     steps = run(engine, [good.attempted(), expired])
     assert [type(step.outcome) for step in steps if isinstance(step, Settled)] == [Found, Failure]
     assert engine.guard.left() is None
+
+
+# --- of single references
+
+
+def test_references_that_always_fail_open_no_circuit_however_often_they_are_asked_for(make: Engines) -> None:
+    engine = make("opay", max_attempts=100)
+    asked = lookups("opay", *["unavailable-always"] * (VOLUME - 1))
+    for _ in range(5):
+        asked = [step.lookup for step in run(engine, asked)]
+    assert {lookup.attempts for lookup in asked} == {5}
+    assert isinstance(settle(engine, lookups("opay", "visa")[0]).outcome, Found)
+
+
+def test_references_that_hang_while_others_are_answered_open_no_circuit(
+    providers: Simulator, redis_server: RedisServer
+) -> None:
+    client = redis.Redis.from_url(redis_server.url)
+    with http_client(total=1.2) as http, client, Engines(providers, http, client) as engines:
+        engine = engines("opay", concurrency=64)
+        hanging = ["hang", "visa"] * (2 * VOLUME)
+        steps = run(engine, lookups("opay", *hanging, "visa"))
+        assert [isinstance(step, Postponed) for step in steps] == [True, False] * (2 * VOLUME) + [False]
+        assert isinstance(settle(engine, lookups("opay", "visa")[0]).outcome, Found)
+
+
+def test_a_provider_that_hangs_for_all_opens_its_circuit(providers: Simulator, redis_server: RedisServer) -> None:
+    client = redis.Redis.from_url(redis_server.url)
+    with http_client(total=1.2) as http, client, Engines(providers, http, client) as engines:
+        engine = engines("opay", concurrency=64)
+        run(engine, lookups("opay", *["visa"] * VOLUME))
+        providers.behave(opay="hang")
+        run(engine, lookups("opay", *["visa"] * (2 * VOLUME)))
+        assert engine.guard.left() is not None
 
 
 # --- in time

@@ -85,12 +85,12 @@ def test_a_lookup_of_the_last_day_of_the_calendar_has_a_deadline() -> None:
 
 def test_a_retry_goes_on_where_it_was() -> None:
     first = read({**GOOD, **OWN})
-    waiting = first.attempted().attempted().waiting_until(NOW + timedelta(seconds=4))
+    waiting = first.attempted().attempted().unread().waiting_until(NOW + timedelta(seconds=4))
     state = RetryState.model_validate_json(RetryState(lookups=[waiting.state()]).model_dump_json())
     later = NOW + timedelta(minutes=5)
     [resumed] = reader().resume([first.sent], state, task_id="task", lane=Lane.INTERACTIVE, now=later)
     assert resumed == waiting
-    assert resumed.attempts == 2
+    assert (resumed.attempts, resumed.unreadable) == (2, 1)
 
 
 def test_a_retry_keeps_the_place_in_the_first_list() -> None:

@@ -130,6 +130,39 @@ def test_no_more_calls_are_made_than_allowed(made: int, allowed: int, again: boo
     assert isinstance(decision, Again) is again
 
 
+@pytest.mark.parametrize("outage", [25, 300, 3000])
+def test_without_a_limit_an_outage_is_outlasted_and_its_end_met_within_the_longest_delay(outage: float) -> None:
+    patient = RetryPolicy(0.5, 60, None, HIGHEST)
+    now, attempts = NOW, 1
+    while now < after(outage):
+        decision = patient.decide(failure(), attempts, now, after(3600))
+        assert isinstance(decision, Again), f"given up after {now - NOW}, at attempt {attempts}"
+        now, attempts = decision.not_before, attempts + 1
+    assert now <= after(outage + 60)
+
+
+def test_without_a_limit_a_lookup_is_tried_again_until_its_deadline() -> None:
+    patient = RetryPolicy(0.5, 60, None, HIGHEST)
+    now, attempts = NOW, 1
+    while isinstance(decision := patient.decide(failure(), attempts, now, after(3600)), Again):
+        now, attempts = decision.not_before, attempts + 1
+    assert after(3600 - 60) <= now < after(3600)
+    assert attempts < 100
+
+
+@pytest.mark.parametrize(("unreadable", "again"), [(1, True), (2, True), (3, False), (4, False)])
+def test_an_answer_that_cannot_be_read_is_waited_out_a_few_times(unreadable: int, again: bool) -> None:
+    broken = Failure(Category.PROTOCOL, "no JSON", may_pass=True)
+    # The calls that brought another failure do not count, however many they are.
+    decision = RetryPolicy(0.5, 60, None).decide(broken, 50, NOW, FAR, unreadable)
+    assert isinstance(decision, Again) is again
+
+
+def test_answers_that_cannot_be_read_take_no_more_calls_than_any_others() -> None:
+    broken = Failure(Category.PROTOCOL, "no JSON", may_pass=True)
+    assert policy(attempts=2).decide(broken, 2, NOW, FAR, 2) == GiveUp()
+
+
 @pytest.mark.parametrize(
     ("deadline", "again"),
     [

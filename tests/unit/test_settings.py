@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cardtoken.contract import Lane
 from config.settings import Settings
 from tests.unit.configuring import AFTERPAY, OPAY, Environment
 
@@ -28,6 +29,7 @@ DEFAULTS = [
     ("retry_base_delay", 0.5),
     ("retry_max_delay", 60),
     ("retry_max_attempts", 5),
+    ("retry_bulk_max_attempts", None),
     ("interactive_deadline", 30),
     ("bulk_deadline", 3600),
     ("interactive_share", 0.2),
@@ -76,6 +78,30 @@ def test_with_nothing_set_there_is_a_redis_on_this_machine_and_no_provider(envir
 def test_a_value_within_its_bounds_is_taken(environment: Environment, variable: str, text: str, value: object) -> None:
     settings = environment.load(**{variable: text}).settings
     assert getattr(settings, variable.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "interactive", "bulk"),
+    [
+        ({}, 5, None),  # bulk: until the deadline
+        ({"RETRY_MAX_ATTEMPTS": ""}, 5, None),
+        ({"RETRY_MAX_ATTEMPTS": "5"}, 5, 5),  # who says it means it
+        ({"RETRY_MAX_ATTEMPTS": "3"}, 3, 3),
+        ({"RETRY_BULK_MAX_ATTEMPTS": "20"}, 5, 20),
+        ({"RETRY_MAX_ATTEMPTS": "3", "RETRY_BULK_MAX_ATTEMPTS": "20"}, 3, 20),
+    ],
+)
+def test_a_limit_of_calls_holds_for_both_lanes_and_the_default_for_interactive_lookups(
+    environment: Environment, given: dict[str, str], interactive: int, bulk: int | None
+) -> None:
+    settings = environment.load(**given).settings
+    assert [settings.max_attempts(lane) for lane in (Lane.INTERACTIVE, Lane.BULK)] == [interactive, bulk]
+
+
+def test_a_limit_in_the_env_file_holds_for_both_lanes_too(environment: Environment) -> None:
+    environment.file(".env", "RETRY_MAX_ATTEMPTS=4\n")
+    settings = environment.load().settings
+    assert {settings.max_attempts(lane) for lane in Lane} == {4}
 
 
 def test_each_provider_has_a_pace_of_its_own(environment: Environment) -> None:
