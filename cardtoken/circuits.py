@@ -1,7 +1,6 @@
 """Circuits in Redis: which accounts of which providers are not asked, because they are sick or somebody says so."""
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -115,9 +114,10 @@ def _state(redis: Redis, name: str, known: _Known) -> CircuitState:
 def hold_open(redis: Redis, provider: str, account: str, *, seconds: float, reason: str) -> None:
     """Ask an account, or with ``*`` a whole provider, nothing for so long."""
     name = circuit_name(provider, account)
+    now = _now(redis)
     with redis.pipeline() as pipeline:
-        pipeline.zadd(FORCED, {name: _now(redis) + seconds * 1000})
-        pipeline.hset(_REASONS, name, json.dumps({"reason": reason, "since": time.time()}))
+        pipeline.zadd(FORCED, {name: now + seconds * 1000})
+        pipeline.hset(_REASONS, name, json.dumps({"reason": reason, "since": now / 1000}))
         pipeline.execute()
 
 

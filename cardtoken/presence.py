@@ -21,7 +21,7 @@ _REPORTED_SECONDS: Final = 3_600.0
 #: Seconds for which a worker's event loop may stand still, or its calls make no progress, and it still counts as well.
 _LONGEST_STILL = 30.0
 #: Seconds between a worker's clock and Redis' from which on deadlines are misjudged.
-_LARGEST_CLOCK_OFFSET = 5.0
+LARGEST_CLOCK_OFFSET_SECONDS: Final = 5.0
 
 
 def worker_key(worker: str) -> str:
@@ -63,7 +63,7 @@ class Worker:
     @property
     def warning(self) -> str | None:
         """What somebody should look at although it works; None where nothing is."""
-        if self.clock_offset is None or abs(self.clock_offset) < _LARGEST_CLOCK_OFFSET:
+        if self.clock_offset is None or abs(self.clock_offset) < LARGEST_CLOCK_OFFSET_SECONDS:
             return None
         direction = "ahead of" if self.clock_offset > 0 else "behind"
         return f"its clock is {abs(self.clock_offset):.0f} s {direction} Redis': set it, by NTP"

@@ -153,6 +153,8 @@ def look(redis: Redis) -> Status:
     """Look once; a few dozen commands, none of which scans. Raises ``redis.RedisError``."""
     found = presence(redis)
     there = found.living
+    # By Redis' clock, as all that is compared with it.
+    now = datetime.fromtimestamp(found.at, UTC)
     names = [f"lookup.{provider}.{lane}" for provider in _PROVIDERS for lane in Lane]
     taken = {queue for worker in there for queue in worker.queues}
     taken |= {queue for worker in found.silent for queue in worker.queues}
@@ -165,11 +167,11 @@ def look(redis: Redis) -> Status:
         pipeline.xlen(QUARANTINE)
         claimed, overdue, dead, odd = pipeline.execute()
     return Status(
-        at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         server=_server(redis),
         workers=there,
         silent=found.silent,
-        queues=tuple(_queue(redis, name, found, others) for name in names),
+        queues=tuple(_queue(redis, name, found, others, now) for name in names),
         stray_lists=tuple(each for each in others if not each.queue),
         claimed=claimed,
         overdue=overdue,
@@ -193,7 +195,7 @@ def _server(redis: Redis) -> Server:
     )
 
 
-def _queue(redis: Redis, name: str, there: Presence, others: Sequence[OtherList]) -> Queue:
+def _queue(redis: Redis, name: str, there: Presence, others: Sequence[OtherList], now: datetime) -> Queue:
     with redis.pipeline(transaction=False) as pipeline:
         for each in (name, *(name + each for each in DEFAULT_PRIORITIES), f"lookup:given-back:{name}"):
             pipeline.llen(each)
@@ -202,10 +204,11 @@ def _queue(redis: Redis, name: str, there: Presence, others: Sequence[OtherList]
     consumers = sum(name in worker.queues for worker in there.living)
     silent = tuple(worker.name for worker in there.silent if name in worker.queues)
     waiting = sum(lists) + sum(each.waiting for each in others if each.queue == name)
-    return Queue(name, waiting, delayed, _age(redis.lindex(name, -1)) if lists[0] else None, consumers, silent)
+    oldest = _age(redis.lindex(name, -1), now) if lists[0] else None
+    return Queue(name, waiting, delayed, oldest, consumers, silent)
 
 
-def _age(entry: Any) -> float | None:
+def _age(entry: Any, now: datetime) -> float | None:
     """Seconds since the first request of an entry was made, if it says so. An entry may be anything."""
     try:
         if len(entry) > _READABLE:
@@ -214,7 +217,7 @@ def _age(entry: Any) -> float | None:
         body = json.loads(base64.b64decode(message["body"]))
         kwargs = body[1] if isinstance(body, list) else body["kwargs"]
         then = datetime.fromisoformat(kwargs["requests"][0]["requested_at"])
-        return max(0.0, (datetime.now(UTC) - then).total_seconds())
+        return max(0.0, (now - then).total_seconds())
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
 

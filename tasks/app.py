@@ -34,6 +34,7 @@ from tasks.assembly import Worker, assemble
 from tasks.broker.connection import Amqp
 from tasks.lookup import Lookups
 from tasks.providers import PROVIDERS
+from tasks.stores.clock import RedisClock
 from tasks.telemetry import logs, metrics, reports
 from tasks.telemetry.events import BatchedEvents
 from tasks.telemetry.fleet import FleetCollector
@@ -159,8 +160,10 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
         if settings.fault_point:
             faults.arm(settings.fault_point)
         _start_telling(settings, redis)
+        clock = RedisClock(redis)
+        clock.measure()
         threads = int(options.get("concurrency") or conf.worker_concurrency)
-        _worker = assemble(configuration, redis, name=sender, threads=threads, stopping=_stopping)
+        _worker = assemble(configuration, redis, name=sender, threads=threads, stopping=_stopping, clock=clock)
     except startup.StartupError as error:
         _refuse(error)
     except Exception as error:  # noqa: BLE001 - Celery would log it and run on without anything of the above

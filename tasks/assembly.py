@@ -27,6 +27,7 @@ from tasks.providers.provider import Account
 from tasks.retry import UNREADABLE, RetryPolicy
 from tasks.stores import other_lists, presence
 from tasks.stores.circuits import PAUSE, Circuits
+from tasks.stores.clock import RedisClock
 from tasks.stores.other_lists import OtherListsFinder
 from tasks.stores.permits import RateLimits
 from tasks.stores.presence import Presence
@@ -51,7 +52,13 @@ class Worker:
 
 
 def assemble(
-    configuration: Configuration, redis: Redis, *, name: str, threads: int, stopping: threading.Event
+    configuration: Configuration,
+    redis: Redis,
+    *,
+    name: str,
+    threads: int,
+    stopping: threading.Event,
+    clock: RedisClock,
 ) -> Worker:
     """A worker of that name, which runs so many messages at once, and begins no call once ``stopping`` is set."""
     settings = configuration.settings
@@ -97,6 +104,7 @@ def assemble(
                 observer=observers[name],
                 not_found_grace=pacing[name].not_found_grace,
                 stopping=stopping,
+                now=clock.now,
             ),
         )
         for name, provider in PROVIDERS.items()
@@ -104,11 +112,13 @@ def assemble(
     results = Bounds(settings.result_retention, settings.result_stream_maxlen)
     dead_letters = Bounds(settings.dead_letter_retention, settings.dead_letter_maxlen)
     priorities = suffixes(settings.priority_separators, settings.priority_steps)
-    claims = Claims(redis, settings.lease_seconds, settings.max_message_bytes, priorities)
+    claims = Claims(redis, settings.lease_seconds, settings.max_message_bytes, clock, priorities)
     names = frozenset(f"lookup.{name}" for name in PROVIDERS)
     # Those of a provider that is off too: a queue taken up at run time must not fall to the stock transport.
     ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
-    intake = Intake(names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters), ours)
+    intake = Intake(
+        names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters, clock), ours, clock=clock
+    )
     retention = Retention(redis, results, dead_letters)
     throttle = Throttle(_shut(desks))
     remote_control.install()
@@ -118,7 +128,7 @@ def assemble(
             redis, claims, intake, pulse, throttle, ours, threads, name=name, reply_exchange=reply_exchange
         )
     )
-    there = Presence(redis, claims.worker, name, threads, lambda: (pulse.queues, len(claims), pulse.since))
+    there = Presence(redis, claims.worker, name, threads, lambda: (pulse.queues, len(claims), pulse.since), clock=clock)
     return Worker(
         lookups=Lookups(
             desks,
@@ -127,6 +137,7 @@ def assemble(
             throttle=throttle,
             delivery_limit=settings.delivery_limit,
             stopping=stopping,
+            clock=clock,
         ),
         claims=claims,
         engines=tuple(desk.engine for desk in desks.values()),

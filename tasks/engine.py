@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
@@ -36,10 +36,6 @@ LINGER = 0.05
 _NO_ROOM_PAUSE = 1.0
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, slots=True)
 class _Credentials:
     """One account, and its access tokens where the provider wants them."""
@@ -65,8 +61,8 @@ class Engine:
         guard: Guard,
         observer: Observer,
         not_found_grace: float = 0.0,
+        now: Callable[[], datetime],
         stopping: threading.Event | None = None,
-        now: Callable[[], datetime] = _now,
     ) -> None:
         self._provider = provider
         self._http = http

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -19,7 +19,7 @@ from redis import RedisError
 from cardtoken.contract import Category, Lane
 from tasks import faults
 from tasks.broker.claims import Claims
-from tasks.broker.intake import CLAIM, DEATHS, EXPIRES, REDELIVERED, REPLAYED, SEEN
+from tasks.broker.intake import CLAIM, DEATHS, EARLY, EXPIRES, REDELIVERED, REPLAYED, SEEN
 from tasks.broker.throttle import Throttle
 from tasks.broker.transport import DEFERRAL
 from tasks.engine import Engine
@@ -27,6 +27,7 @@ from tasks.lookups import Held, Lookup, Postponed, Reader, Reason, Settled, Unto
 from tasks.outcomes import Failure, Found, NotFound
 from tasks.retry import next_wave
 from tasks.state import RetryState
+from tasks.stores.clock import Clock
 from tasks.stores.results import ResultStore
 from tasks.telemetry import metrics, reports
 from tasks.telemetry.observer import Observer, retried
@@ -66,6 +67,8 @@ class Message:
     deaths: int
     #: When the first worker saw it.
     seen: datetime
+    #: How much earlier it is, by Redis' clock, than the clock by which its lookups wait had said it would be.
+    early: timedelta
     expires: datetime | None
     revoked: bool
     #: The task that it replays.
@@ -111,7 +114,9 @@ class Lookups:
         throttle: Throttle,
         delivery_limit: int,
         stopping: threading.Event,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._throttle = throttle
         self._desks = desks
         self._results = results
@@ -120,6 +125,10 @@ class Lookups:
         self._stopping = stopping
         self._away = False
         self._alone = threading.Lock()
+
+    def now(self) -> datetime:
+        """The moment that Redis' clock shows."""
+        return self._clock.now()
 
     def begin(self, message: Message) -> bool:
         """Whether the message is still this worker's to run."""
@@ -133,7 +142,7 @@ class Lookups:
             replayed = message.replay_of
             lookups = desk.reader.read(requests, expires=message.expires, replay_of=replayed, **place)
         else:
-            lookups = desk.reader.resume(requests, retry, **place)
+            lookups = [each.sooner(message.early) for each in desk.reader.resume(requests, retry, **place)]
         left = {lookup.index: lookup for lookup in lookups}
         progress = Progress()
         if message.redelivered:
@@ -164,7 +173,7 @@ class Lookups:
 
     def _run(self, desk: Desk, message: Message, left: dict[int, Lookup], progress: Progress) -> None:
         """Run what is left, taking from it whatever is settled."""
-        now = datetime.now(UTC)
+        now = self.now()
         progress.waiting += [lookup for lookup in left.values() if not lookup.is_due(now)]
         due = [lookup for lookup in left.values() if lookup.is_due(now)]
         if message.deaths == 0 or message.deaths < self._delivery_limit - 1:
@@ -198,7 +207,7 @@ class Lookups:
     def _fail(
         self, desk: Desk, message: Message, lookups: dict[int, Lookup], failure: Failure, progress: Progress
     ) -> None:
-        now = datetime.now(UTC)
+        now = self.now()
         self._publish(desk, message, [Settled(lookup, failure, now) for lookup in lookups.values()])
         progress.ended[str(failure)] += len(lookups)
         lookups.clear()
@@ -292,13 +301,12 @@ def _taken(
     progress = shared.take(provider, message, requests, retry)
     if progress.untouched and shared.hand_back(provider, message, progress.held):
         raise Ignore
-    now = datetime.now(UTC)
+    now = shared.now()
     remaining = progress.remaining(now)
     if not remaining:
         return _counted(progress.ended) or "nothing left to do"
     at = next_wave(now, ((each.not_before or now, each.deadline) for each in remaining))
-    # Never nothing: with a time to come back at, the message goes before what waits in the queue.
-    countdown = max(0.001, (at - now).total_seconds())
+    countdown = (at - now).total_seconds()
     reason = PendingLookupsError(_reason(provider, progress, countdown))
     kwargs = {
         "requests": [each.sent for each in remaining],
@@ -306,7 +314,7 @@ def _taken(
     }
     # Made once: where Redis' answer is lost, the same is put again, and not another.
     headers = {DEFERRAL: uuid4().hex}
-    exception = shared.insist(lambda: _retry(task, kwargs, reason, countdown, headers))
+    exception = shared.insist(lambda: _retry(task, kwargs, reason, at, headers))
     faults.reached("deferred")
     if progress.postponed:
         # Not what is merely held: while a provider is down that would be a line for each message, again and again.
@@ -331,6 +339,7 @@ def _message(task: "Task[..., str]", lane_of: Callable[[str | None], Lane]) -> M
         redelivered=bool(request.get(REDELIVERED)),
         deaths=int(request.get(DEATHS) or 0),
         seen=datetime.fromisoformat(request.get(SEEN)),
+        early=timedelta(seconds=request.get(EARLY) or 0.0),
         expires=datetime.fromisoformat(expires) if expires else None,
         revoked=bool(request.get(REVOKED)),
         replay_of=request.get(REPLAYED),
@@ -338,11 +347,11 @@ def _message(task: "Task[..., str]", lane_of: Callable[[str | None], Lane]) -> M
 
 
 def _retry(
-    task: "Task[..., str]", kwargs: dict[str, Any], why: Exception, countdown: float, headers: dict[str, str]
+    task: "Task[..., str]", kwargs: dict[str, Any], why: Exception, at: datetime, headers: dict[str, str]
 ) -> Exception:
-    """Celery's own retry, without its habit of giving up."""
+    """Celery's own retry, without its habit of giving up, at a moment that Celery's own clock has no part in."""
     try:
-        return task.retry(args=(), kwargs=kwargs, exc=why, countdown=countdown, throw=False, headers=headers)
+        return task.retry(args=(), kwargs=kwargs, exc=why, eta=at, throw=False, headers=headers)
     except Reject as error:
         # Celery makes a failure to send this, and would drop the message for it.
         reason = error.args[0] if error.args else None

@@ -68,6 +68,10 @@ class Lookup:
         """The same lookup, to be tried again not before a moment."""
         return replace(self, not_before=not_before)
 
+    def sooner(self, by: timedelta) -> Self:
+        """The same lookup, to be tried again that much sooner, if it has to wait."""
+        return self if self.not_before is None else replace(self, not_before=self.not_before - by)
+
     def is_due(self, now: datetime) -> bool:
         """Whether the next call may be made, or there is none to make: a lookup past its deadline waits no longer."""
         return self.not_before is None or self.not_before <= now or self.deadline <= now

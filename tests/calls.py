@@ -133,6 +133,7 @@ class Engines:
             threads=CallThreads(concurrency, "call"),
             # A name of its own: what one test's provider suffers must not open the circuit of another's.
             observer=Observer(chosen.name, chosen.codes),
+            now=lambda: datetime.now(UTC),
             guard=Guard(uuid4().hex, ["default"], Circuits(self._redis, 30), RateLimits(self._redis, {}, 0.2)),
         )
         self._engines.append(engine)

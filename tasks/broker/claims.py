@@ -9,13 +9,12 @@ import itertools
 import logging
 import math
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from redis import Redis
@@ -23,12 +22,15 @@ from redis import Redis
 from cardtoken.other_lists import DEFAULT_PRIORITIES
 from tasks import faults
 from tasks.stores import keys
+from tasks.stores.clock import RedisClock, uptime
 from tasks.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
 #: Claims in one call of a script: it holds up Redis for a few milliseconds at most.
 _CHUNK = 200
+#: Seconds by which Redis' clock may go back without a delay being shortened.
+_UNNOTICED: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -67,8 +69,14 @@ class Claims:
     """
 
     def __init__(
-        self, redis: Redis, lease: float, longest: int, priorities: Sequence[str] = DEFAULT_PRIORITIES
+        self,
+        redis: Redis,
+        lease: float,
+        longest: int,
+        clock: RedisClock,
+        priorities: Sequence[str] = DEFAULT_PRIORITIES,
     ) -> None:
+        self._clock = clock
         self._lists = ("", *priorities)
         self.worker = uuid4().hex
         self._lease = lease
@@ -80,6 +88,8 @@ class Claims:
         self._void: Counter[str] = Counter()
         self._ended: deque[str] = deque()
         self._returned: deque[str] = deque()
+        #: Those that were taken from, whose delays are repaired.
+        self._queues: set[str] = set()
         self._taking = threading.Lock()
         self._closed = False
         self._kept: float | None = None
@@ -88,7 +98,7 @@ class Claims:
         self.wake: Callable[[], None] = lambda: None
         self._scripts = {
             name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text())
-            for name in ("claim", "settle", "renew", "expire", "delay", "suspect")
+            for name in ("claim", "settle", "renew", "expire", "delay", "suspect", "repair")
         }
         self._redis = redis
 
@@ -112,6 +122,7 @@ class Claims:
         with self._taking:
             if self._closed:
                 return [], None
+            self._queues |= set(queues)
             due, *rest = self._scripts["claim"](keys=redis_keys, args=[*args, *queues])
             claims = [_claim(fields) for fields in zip(*[iter(rest)] * 7, strict=True)]
             with self._lock:
@@ -190,13 +201,13 @@ class Claims:
 
     def postpone(self, claim: Claim, due: datetime) -> None:
         """Let a claim wait in Redis until it is due."""
-        args: list[Any] = [claim.id, _milliseconds_until(due), claim.queue]
+        args: list[Any] = [claim.id, self._milliseconds_until(due), claim.queue]
         self._scripts["delay"](keys=[keys.LEASES, keys.delayed(claim.queue)], args=args)
         self.forget(claim.id)
 
     def defer(self, claim_id: str, queue: str, entry: bytes, due: datetime) -> None:
         """Put a new entry that waits in Redis until it is due; once, however often it is said with the same id."""
-        args: list[Any] = [claim_id, _milliseconds_until(due), queue, entry]
+        args: list[Any] = [claim_id, self._milliseconds_until(due), queue, entry]
         self._scripts["delay"](keys=[keys.LEASES, keys.delayed(queue)], args=args)
         self.wake()
 
@@ -220,18 +231,20 @@ class Claims:
         To be called from a thread of its own: an event loop that is busy must not cost the worker its claims.
 
         Where the last renewal was too long ago, others may have been kept from it as well, and be about to make up
-        for it: for the length of a lease nobody is taken for dead.
+        for it: for the length of a lease nobody is taken for dead. The same where Redis' clock was set forward.
         """
         try:
             self.settle()
         finally:
             self._renew()
-        now = time.time()  # not the monotonic clock: that stands still while a machine sleeps, and leases do not
+        self._repair()
+        now = uptime()
         if self._kept is not None and now - self._kept > self._lease / 2:
             self._patient_until = now + self._lease
         self._kept = now
-        if now >= self._patient_until:
-            self._expire()
+        if now >= self._patient_until and not self._expire():
+            self._patient_until = now + self._lease
+        self._clock.measure()
 
     def _renew(self) -> None:
         with self._lock:
@@ -248,15 +261,29 @@ class Claims:
         if lost:
             logger.warning("the leases of %d messages ran out while they were worked on", len(lost))
 
-    def _expire(self) -> None:
+    def _repair(self) -> None:
+        """Let no lease and no delay last longer because Redis' clock went back."""
+        queues = list(self._queues)
+        args: list[Any] = [int(self._lease * 1000), int(_UNNOTICED * 1000), *queues]
+        self._scripts["repair"](keys=[keys.LEASES, keys.CLOCK, *map(keys.delayed, queues)], args=args)
+
+    def _expire(self) -> bool:
+        """Return False where it is later, by Redis' clock, than it can be: then no lease was judged."""
+        latest = int((self._clock.now().timestamp() + self._lease / 2) * 1000)
         total, found = 0, _CHUNK
         while found == _CHUNK:
-            found = int(self._scripts["expire"](keys=[keys.LEASES], args=[_CHUNK]))
-            total += found
+            found = int(self._scripts["expire"](keys=[keys.LEASES], args=[_CHUNK, latest]))
+            total += max(0, found)
         if total:
             metrics.TAKEOVERS.inc(total)
             logger.warning("%d messages of a worker that died or froze went back to their queues", total)
             self.wake()
+        return found >= 0
+
+    def _milliseconds_until(self, due: datetime) -> int:
+        wait = math.ceil((due - self._clock.now()).total_seconds() * 1000)
+        # One more, because Redis' now is without the begun millisecond.
+        return wait + 1 if wait > 0 else 0
 
     def give_all_back(self) -> None:
         """Take nothing more, settle, and give back everything that is still held."""
@@ -289,10 +316,3 @@ def _some(waiting: deque[str]) -> list[str]:
         while len(some) < _CHUNK:
             some.append(waiting.popleft())
     return some
-
-
-def _milliseconds_until(due: datetime) -> int:
-    """From now: a difference between Redis' clock and ours must not become a wait, nor take one away."""
-    wait = math.ceil((due - datetime.now(UTC)).total_seconds() * 1000)
-    # One more, because Redis' now is without the begun millisecond.
-    return wait + 1 if wait > 0 else 0

@@ -2,11 +2,15 @@
 --
 -- KEYS[1]  leases
 -- ARGV[1]  how many at most
+-- ARGV[2]  milliseconds that Redis' clock can show at most; if it shows more, it was set, and all leases seem to have run out
 --
--- Answers how many leases had run out.
+-- Answers how many leases had run out; -1 where that cannot be told.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[2] and now > tonumber(ARGV[2]) then
+  return -1
+end
 local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(expired) do
   local key = 'lookup:claim:' .. id

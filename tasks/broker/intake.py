@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from kombu.serialization import register
@@ -12,6 +12,7 @@ from redis import RedisError
 from tasks import faults
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.envelope import Envelope, MalformedError, open_envelope
+from tasks.stores.clock import Clock
 from tasks.stores.quarantine import Quarantine
 from tasks.telemetry import metrics
 from tasks.telemetry.masking import describe
@@ -29,6 +30,11 @@ REDELIVERED: Final = "lookup_redelivered"
 SEEN: Final = "lookup_seen"
 REPLAYED: Final = "lookup_replayed"
 CLAIM: Final = "lookup_claim"
+#: By how many seconds the moment that a deferred message was to come back at is still ahead: by so much a clock went
+#: back, or another worker's is ahead.
+EARLY: Final = "lookup_early"
+#: Less than this is how exactly clocks are known.
+_EXACT: Final = 1.0
 
 register("lookup", json.dumps, lambda body: body, content_type=CONTENT_TYPE, content_encoding="utf-8")
 
@@ -37,8 +43,16 @@ class Intake:
     """The door between ``queues`` and Celery. ``limit``: bytes of a body once it is decompressed."""
 
     def __init__(
-        self, tasks: frozenset[str], limit: int, claims: Claims, quarantine: Quarantine, queues: Iterable[str]
+        self,
+        tasks: frozenset[str],
+        limit: int,
+        claims: Claims,
+        quarantine: Quarantine,
+        queues: Iterable[str],
+        *,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._tasks = tasks
         self._limit = limit
         self._claims = claims
@@ -59,11 +73,13 @@ class Intake:
             faults.reached("quarantined")
             self._claims.forget(claim.id)
             return None
-        if envelope.eta is not None and envelope.eta > datetime.now(UTC):
+        # When a deferred message is due is Redis' to say: its eta may be by the clock of a worker that is wrong.
+        now = self._clock.now()
+        if envelope.eta is not None and envelope.eta > now and not claim.deferred:
             self._claims.postpone(claim, envelope.eta)
             faults.reached("postponed")
             return None
-        return canonical(envelope, claim)
+        return canonical(envelope, claim, now)
 
     def refuse(self, claim_id: str) -> None:
         """Put away a message that this service could neither run nor fail: an error of ours must not lose it."""
@@ -76,7 +92,7 @@ class Intake:
             self._claims.forget(claim_id)
 
 
-def canonical(envelope: Envelope, claim: Claim) -> Mapping[str, Any]:
+def canonical(envelope: Envelope, claim: Claim, now: datetime) -> Mapping[str, Any]:
     """The message as kombu and Celery take it (protocol 2), with nothing in it that a producer could make them show.
 
     ``shadow``, ``argsrepr`` and the like end in logs, events and Flower, so they are not the producer's but ours; the
@@ -106,7 +122,8 @@ def canonical(envelope: Envelope, claim: Claim) -> Mapping[str, Any]:
             "ignore_result": True,
             EXPIRES: envelope.expires.isoformat() if envelope.expires else None,
             CLAIM: claim.id,
-            SEEN: (datetime.now(UTC) - timedelta(seconds=claim.age)).isoformat(),
+            SEEN: (now - timedelta(seconds=claim.age)).isoformat(),
+            EARLY: _seconds_early(envelope, claim, now),
             REPLAYED: envelope.replay_of,
             DEATHS: claim.deaths,
             # A retry may stand beside the message that it was to replace, if a worker died between the two.
@@ -121,3 +138,8 @@ def canonical(envelope: Envelope, claim: Claim) -> Mapping[str, Any]:
             "delivery_tag": claim.id,
         },
     }
+
+
+def _seconds_early(envelope: Envelope, claim: Claim, now: datetime) -> float:
+    early = (envelope.eta - now).total_seconds() if claim.deferred and envelope.eta else 0.0
+    return early if early > _EXACT else 0.0

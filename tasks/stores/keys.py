@@ -12,6 +12,8 @@ SWEEP_LOCK: Final = "lookup:sweep-lock"
 OTHER_LISTS_LOCK: Final = "lookup:other-lists-lock"
 #: Claim ids by the time, in milliseconds, at which their leases run out.
 LEASES: Final = "lookup:leases"
+#: Hash: queue → Redis' time in milliseconds when its delays were looked at last, or up to a second ago.
+CLOCK: Final = "lookup:clock"
 
 
 def claim(claim_id: str) -> str:

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from redis import Redis
@@ -12,6 +11,7 @@ from redis import Redis
 from cardtoken import __version__
 from cardtoken.contract import format_time
 from cardtoken.presence import LAST_REPORTS, REMEMBERED_SECONDS, WORKERS, worker_key
+from tasks.stores.clock import RedisClock
 
 #: Seconds between two reports, and after which the hash of a worker that reports no more expires.
 PAUSE: Final = 5.0
@@ -22,8 +22,16 @@ class Presence:
     """What one worker tells. ``state`` answers what changes: queues, messages in hand, how long the loop has stood."""
 
     def __init__(
-        self, redis: Redis, worker: str, name: str, threads: int, state: Callable[[], tuple[Sequence[str], int, float]]
+        self,
+        redis: Redis,
+        worker: str,
+        name: str,
+        threads: int,
+        state: Callable[[], tuple[Sequence[str], int, float]],
+        *,
+        clock: RedisClock,
     ) -> None:
+        self._clock = clock
         self._redis = redis
         self._worker = worker
         self._state = state
@@ -33,7 +41,7 @@ class Presence:
             "pid": os.getpid(),
             "threads": threads,
             "version": __version__,
-            "started_at": format_time(datetime.now(UTC)),
+            "started_at": format_time(clock.now()),
         }
 
     def tell(self) -> None:
@@ -44,6 +52,7 @@ class Presence:
             "queues": json.dumps(list(queues)),
             "messages": messages,
             "still": f"{still:.1f}",
+            "clock_offset": "" if (offset := self._clock.offset) is None else f"{offset:.3f}",
         }
         # By Redis' clock, so that whoever reads it need not trust this host's.
         seconds, micros = self._redis.time()
@@ -84,5 +93,10 @@ def forget_dead_workers(redis: Redis) -> None:
         (seconds, _), reports, *present = pipeline.execute()
     if gone := [worker for worker, there in zip(ids, present, strict=True) if not there]:
         redis.srem(WORKERS, *gone)
-    if old := [worker for worker, text in reports.items() if json.loads(text)["at"] < seconds - REMEMBERED_SECONDS]:
+    read = {worker: json.loads(text) for worker, text in reports.items()}
+    # Made before Redis' clock went back: its worker reports anew, or is silent from now on.
+    later = {worker: report for worker, report in read.items() if report["at"] > seconds + 1}
+    if later:
+        redis.hset(LAST_REPORTS, mapping={worker: json.dumps({**later[worker], "at": seconds}) for worker in later})
+    if old := [worker for worker, report in read.items() if report["at"] < seconds - REMEMBERED_SECONDS]:
         redis.hdel(LAST_REPORTS, *old)

@@ -1,12 +1,12 @@
 """Where queue entries go that no worker can take: kept byte for byte, for someone to look at."""
 
-from datetime import UTC, datetime
 from importlib.resources import files
 
 from redis import Redis
 
 from cardtoken.contract import QUARANTINE, format_time
 from tasks.stores import keys
+from tasks.stores.clock import Clock
 from tasks.stores.results import Bounds
 
 #: An entry longer than this is kept by its beginning alone, and with its length.
@@ -17,7 +17,8 @@ _BEGINNING = 64 << 10
 class Quarantine:
     """The stream of malformed queue entries."""
 
-    def __init__(self, redis: Redis, bounds: Bounds) -> None:
+    def __init__(self, redis: Redis, bounds: Bounds, clock: Clock) -> None:
+        self._clock = clock
         self._bounds = bounds
         self._script = redis.register_script(files(__package__).joinpath("quarantine.lua").read_text())
 
@@ -26,6 +27,6 @@ class Quarantine:
 
         The entry's bytes stay in Redis. The reason quotes nothing of it.
         """
-        when = format_time(datetime.now(UTC))
+        when = format_time(self._clock.now())
         limits = [self._bounds.length, _LARGEST_WHOLE, _BEGINNING]
         self._script(keys=[keys.LEASES, QUARANTINE], args=[claim_id, *limits, reason, when])

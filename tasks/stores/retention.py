@@ -1,6 +1,7 @@
 """Keeps every stream to its age and length, quiet ones too, by a sweep that one worker of the fleet does at a time."""
 
 from importlib.resources import files
+from typing import Any
 
 from redis import Redis
 
@@ -26,9 +27,16 @@ class Retention:
 
     def sweep_for_all(self) -> None:
         """Sweep, unless another worker of the fleet does."""
+        now: Any = self._redis.time()
         # The lock runs out by itself, so no worker can die holding it.
-        if self._redis.set(keys.SWEEP_LOCK, 1, nx=True, px=int(self.pause * 900)):
-            self.sweep()
+        expiry = int(self.pause * 900)
+        if not self._redis.set(keys.SWEEP_LOCK, now[0], nx=True, px=expiry):
+            taken: Any = self._redis.get(keys.SWEEP_LOCK)
+            if taken is None or int(taken) <= now[0]:
+                return
+            # Taken later than now: Redis' clock went back, and the lock would hold for so much longer.
+            self._redis.set(keys.SWEEP_LOCK, now[0], px=expiry)
+        self.sweep()
 
     def sweep(self) -> int:
         """Trim every result queue, the dead letters and the quarantine, and forget dead workers.

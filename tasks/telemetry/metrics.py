@@ -83,6 +83,9 @@ QUARANTINED: Final = Counter(
 CONTROL_IGNORED: Final = Counter(
     "cardtoken_control_ignored", "Messages of remote control that are no command, or failed.", registry=REGISTRY
 )
+CLOCK_OFFSET_SECONDS: Final = Gauge(
+    "cardtoken_clock_offset_seconds", "Seconds by which this host's clock is ahead of Redis'.", registry=REGISTRY
+)
 UNEXPECTED: Final = Counter(
     "cardtoken_unexpected_errors", "Exceptions that this service did not foresee.", registry=REGISTRY
 )

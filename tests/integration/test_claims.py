@@ -11,6 +11,7 @@ from redis.exceptions import OutOfMemoryError
 
 from sandbox.redis_server import RedisServer
 from tasks.broker.claims import Claims
+from tasks.stores.clock import RedisClock
 
 QUEUE = "lookup.opay.bulk"
 OTHER = "lookup.opay.interactive"
@@ -25,9 +26,13 @@ def redis(redis_server: RedisServer) -> Iterator[Any]:
         client.config_set("maxmemory", 0)
 
 
+def claims_of(redis: Redis, lease: float = LEASE) -> Claims:
+    return Claims(redis, lease, LONGEST, RedisClock(redis))
+
+
 @pytest.fixture
 def claims(redis: Redis) -> Claims:
-    return Claims(redis, LEASE, LONGEST)
+    return claims_of(redis)
 
 
 def deaths(claims: Claims, queue: str = QUEUE) -> list[int]:
@@ -92,7 +97,7 @@ def test_the_time_of_the_first_sight_outlasts_a_worker(redis: Any, claims: Claim
     time.sleep(0.1)
     claims.give_back(first.id)
     claims.settle()
-    [second] = Claims(redis, LEASE, LONGEST).take([QUEUE], 1)[0]
+    [second] = claims_of(redis).take([QUEUE], 1)[0]
     assert first.age == 0
     assert 0.1 <= second.age < 5
 
@@ -144,7 +149,7 @@ def test_the_claims_of_a_dead_worker_go_back_and_count(redis: Any, claims: Claim
     while claims.take([QUEUE], 100)[0]:
         pass
     time.sleep(LEASE + 0.05)
-    other = Claims(redis, LEASE, LONGEST)
+    other = claims_of(redis)
     other.keep()
     assert redis.llen(f"lookup:given-back:{QUEUE}") == 450
     assert deaths(other) == [1] * 100
@@ -152,7 +157,7 @@ def test_the_claims_of_a_dead_worker_go_back_and_count(redis: Any, claims: Claim
 
 def test_after_an_outage_nobody_is_taken_for_dead_before_all_could_renew(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"{}")
-    other = Claims(redis, LEASE, LONGEST)
+    other = claims_of(redis)
     other.keep()
     claims.take([QUEUE], 1)
     time.sleep(LEASE + 0.05)  # neither could keep anything
@@ -172,7 +177,7 @@ def test_what_was_not_begun_goes_back_and_is_not_begun_here_any_more(redis: Any,
     assert claims.begin(begun.id)
     claims.give_back_unbegun()
     claims.settle()
-    other = Claims(redis, LEASE, LONGEST)
+    other = claims_of(redis)
     [taken] = other.take([QUEUE], 5)[0]
     assert taken.id == waiting.id
     assert not claims.begin(waiting.id)
@@ -215,7 +220,7 @@ def test_after_everything_went_back_nothing_is_taken(redis: Any, claims: Claims)
     claims.give_all_back()
     assert claims.take([QUEUE], 2) == ([], None)
     assert not redis.zcard("lookup:leases")
-    assert [claim.entry for claim in Claims(redis, LEASE, LONGEST).take([QUEUE], 5)[0]] == [b"1", b"2"]
+    assert [claim.entry for claim in claims_of(redis).take([QUEUE], 5)[0]] == [b"1", b"2"]
 
 
 def test_a_claim_that_has_ended_does_not_come_to_be_again(redis: Any, claims: Claims) -> None:
@@ -233,3 +238,125 @@ def test_what_another_has_ended_is_not_claimed(redis: Any, claims: Claims) -> No
     redis.lpush(QUEUE, b"1")
     assert [claim.entry for claim in claims.take([QUEUE], 5)[0]] == [b"1"]
     assert not redis.exists("lookup:claim:gone")
+
+
+# --- clocks that jump
+
+HOUR = 3_600.0
+
+
+class SetForward(Redis):
+    """A server as it looks before its clock is set forward: ``back`` is by how many seconds."""
+
+    back = 0.0
+
+    def time(self, **_: Any) -> Any:
+        seconds, micros = super().time()
+        return seconds - self.back, micros
+
+
+def milliseconds(redis: Any) -> float:
+    seconds, micros = redis.time()
+    return float(seconds * 1000 + micros / 1000)
+
+
+def taken_over(claims: Claims, within: float) -> list[int]:
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        claims.keep()
+        if found := deaths(claims):
+            return found
+        time.sleep(LEASE / 10)
+    return []
+
+
+def test_a_lease_given_before_redis_clock_went_back_holds_for_a_lease_and_no_longer(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"{}")
+    [claim] = claims.take([QUEUE], 1)[0]
+    redis.zadd("lookup:leases", {claim.id: milliseconds(redis) + HOUR * 1000})
+    other = claims_of(redis)
+    other.keep()
+    assert not deaths(other)  # its worker may live, and renew it
+    assert taken_over(other, within=10) == [1]
+
+
+def test_the_living_keep_their_messages_when_redis_clock_goes_back(redis: Any, claims: Claims) -> None:
+    redis.lpush(QUEUE, b"{}")
+    [claim] = claims.take([QUEUE], 1)[0]
+    redis.zadd("lookup:leases", {claim.id: milliseconds(redis) + HOUR * 1000})
+    other = claims_of(redis)
+    end = time.monotonic() + LEASE * 3
+    while time.monotonic() < end:
+        claims.keep()
+        other.keep()
+        time.sleep(LEASE / 20)
+    assert (len(claims), deaths(other)) == (1, [])
+
+
+@pytest.mark.parametrize("seconds", [40.0, HOUR])
+def test_a_delay_is_no_longer_because_redis_clock_went_back(redis: Any, claims: Claims, seconds: float) -> None:
+    claims.take([QUEUE], 1)
+    claims.keep()
+    now = milliseconds(redis)
+    for name, wait in {"soon": 100.0, "late": 60_000.0}.items():
+        claims.defer(name, QUEUE, b"{}", datetime.now(UTC))
+        redis.zadd(f"lookup:delayed:{QUEUE}", {name: now + seconds * 1000 + wait})
+    redis.hset("lookup:clock", QUEUE, now + seconds * 1000)
+    claims.keep()
+    left = redis.zscore(f"lookup:delayed:{QUEUE}", "late") - now
+    assert 60_000 - 1 <= left < 80_000  # and the time that passed between the two
+    claims.keep()  # once, and not again
+    assert redis.zscore(f"lookup:delayed:{QUEUE}", "late") - now == left
+    assert taken_ids(claims, 10) == ["soon"]
+
+
+def taken_ids(claims: Claims, within: float) -> list[str]:
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if found := claims.take([QUEUE], 5)[0]:
+            return [claim.id for claim in found]
+        time.sleep(0.01)
+    return []
+
+
+def test_a_delay_of_any_length_is_kept_while_no_clock_goes_back(redis: Any, claims: Claims) -> None:
+    claims.defer("long", QUEUE, b"{}", datetime.now(UTC) + timedelta(days=400))
+    claims.take([QUEUE], 1)
+    before = redis.zscore(f"lookup:delayed:{QUEUE}", "long")
+    for _ in range(3):
+        claims.keep()
+    assert redis.zscore(f"lookup:delayed:{QUEUE}", "long") == before
+
+
+def test_nobody_is_taken_for_dead_because_redis_clock_was_set_forward(redis_server: RedisServer, redis: Any) -> None:
+    with SetForward.from_url(redis_server.url) as earlier:
+        lease = 2.0
+        worker = claims_of(redis, lease)
+        redis.lpush(QUEUE, b"{}")
+        [claim] = worker.take([QUEUE], 1)[0]
+        earlier.back = HOUR
+        other = claims_of(earlier, lease)
+        other._clock.measure()
+        earlier.back = 0.0
+        redis.zadd("lookup:leases", {claim.id: milliseconds(redis) - HOUR * 1000 + lease * 1000})
+        other.keep()
+        worker.keep()
+        other.keep()
+        assert (len(worker), deaths(other)) == (1, [])
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+def test_a_jump_of_this_hosts_clock_changes_no_lease_and_no_takeover(
+    redis: Any, claims: Claims, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    redis.lpush(QUEUE, b"{}")
+    claims.take([QUEUE], 1)
+    other = claims_of(redis)
+    other.keep()
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + jump)
+    other._clock._wall = time.time
+    other.keep()
+    began = time.monotonic()
+    assert taken_over(other, within=10) == [1]
+    assert time.monotonic() - began < LEASE + 3

@@ -11,6 +11,7 @@ from celery import Celery
 from cardtoken.other_lists import OTHER_LISTS, suffixes
 from sandbox.redis_server import RedisServer, free_port
 from tasks.broker.claims import Claims
+from tasks.stores.clock import RedisClock
 from tasks.stores.other_lists import OtherListsFinder
 from tests.cli.terminal import environment, piped
 from tests.harness import Service, Simulator, until
@@ -112,6 +113,6 @@ def test_the_most_urgent_is_claimed_first_whatever_its_separator(service: Servic
     names = ["", *suffixes((":", "\x06\x16"), (0, 1, 2))]
     for name in reversed(names):
         service.redis.lpush(QUEUE + name, name or "own")
-    claims, _ = Claims(service.redis, 30, 1 << 20).take([QUEUE], 10)
+    claims, _ = Claims(service.redis, 30, 1 << 20, RedisClock(service.redis)).take([QUEUE], 10)
     assert [claim.entry for claim in claims] == [b"own", b"\x06\x161", b":1", b"\x06\x162", b":2"]
     service.redis.flushall()

@@ -13,6 +13,7 @@ from redis import Redis, RedisError
 from cardtoken.contract import parse_time
 from sandbox.redis_server import RedisServer
 from tasks.broker.claims import Claims
+from tasks.stores.clock import RedisClock
 from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds
 
@@ -30,13 +31,13 @@ def redis(redis_server: RedisServer) -> Iterator[Redis]:
 
 @pytest.fixture
 def quarantine(redis: Redis) -> Quarantine:
-    return Quarantine(redis, Bounds(3600, 100))
+    return Quarantine(redis, Bounds(3600, 100), RedisClock(redis))
 
 
 def put(redis: Redis, quarantine: Quarantine, raw: bytes, reason: str) -> None:
     """Push an entry, claim it as a worker does, and move it to quarantine."""
     redis.lpush(QUEUE, raw)
-    [claim], _ = Claims(redis, 30, sys.maxsize).take([QUEUE], 1)
+    [claim], _ = Claims(redis, 30, sys.maxsize, RedisClock(redis)).take([QUEUE], 1)
     assert claim.entry == raw
     quarantine.add(claim.id, reason)
     assert not redis.keys("lookup:claim:*"), "nothing of it is left elsewhere"
@@ -107,4 +108,4 @@ def test_a_redis_that_is_away_is_an_error_for_the_caller() -> None:
     with RedisServer() as server, Redis.from_url(server.url) as client:
         server.kill()
         with pytest.raises(RedisError):
-            Quarantine(client, Bounds(3600, 100)).add("a-claim", "why")
+            Quarantine(client, Bounds(3600, 100), RedisClock(client)).add("a-claim", "why")

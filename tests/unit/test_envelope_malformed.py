@@ -1,6 +1,7 @@
 """A queue entry that is no message: refused, for a reason that says nothing of what is in it."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -248,7 +249,7 @@ def open_or_refuse(raw: bytes) -> None:
     if envelope is None:
         return
     assert "canary" not in repr(envelope)
-    handed_on = canonical(envelope, claim_of(raw))
+    handed_on = canonical(envelope, claim_of(raw), datetime.now(UTC))
     assert handed_on["body"][1]["requests"] == envelope.requests
     json.dumps(handed_on)
 
