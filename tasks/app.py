@@ -26,10 +26,10 @@ from redis import Redis, RedisError
 from cardtoken import __version__, status
 from cardtoken.connection import connect
 from cardtoken.contract import Lane
-from config import celeryconfig, queues
+from config import celeryconfig, inherited, queues
 from config.faults import ConfigurationError
 from config.settings import Configuration, Settings, load
-from tasks import faults, lookup, startup
+from tasks import ending, faults, lookup, startup
 from tasks.assembly import Worker, assemble
 from tasks.broker.connection import Amqp
 from tasks.lookup import Lookups
@@ -48,6 +48,9 @@ EX_CONFIG = 78
 #: that outlived a run, every tenth with all of them. More seldom, and failures of a dead provider, whose tracebacks are
 #: cycles, take 20 MB before they are found.
 _GARBAGE = (5_000, 5, 2)
+#: Seconds, beside the longest call's, after which a worker that was asked to stop is over; and one asked twice.
+_GRACE = 10.0
+_ABANDON = 5.0
 
 
 def _refuse(error: Exception) -> None:
@@ -78,8 +81,10 @@ def _celery_settings(settings: Settings) -> dict[str, Any]:
     return chosen
 
 
+_ignored = inherited.forget(os.environ)
 configuration = _configured()
-app = Celery("cardtoken", set_as_current=True, amqp=Amqp, events=BatchedEvents)
+# Without fixups: DJANGO_SETTINGS_MODULE in the environment is another application's.
+app = Celery("cardtoken", set_as_current=True, amqp=Amqp, events=BatchedEvents, fixups=[])
 app.config_from_object(celeryconfig)
 app.conf.update(_celery_settings(configuration.settings))
 app.conf.task_queues = queues.queues(configuration.accounts)
@@ -91,6 +96,14 @@ app.conf.task_routes = {
 os.environ.setdefault("FLOWER_CONF", str(Path(celeryconfig.__file__).with_name("flowerconfig.py")))
 
 _redactor = Redactor(configuration.secrets)
+if ending.program() == "worker":
+    logs.begin(configuration.settings.log_format, _redactor)
+if _ignored:
+    logger.warning(
+        "ignored, because this service has settings of its own (REDIS_URL, see .env.example): %s "
+        "(-b, --result-backend, --loader and --config set some of them)",
+        ", ".join(_ignored),
+    )
 _stopping = threading.Event()
 _worker: Worker | None = None
 
@@ -138,6 +151,8 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
     global _worker  # noqa: PLW0603 - a process is a worker or it is not, and Celery tells by this signal alone
     settings = configuration.settings
     logs.tame()
+    ending.pidfile = options.get("pidfile")
+    ending.leave_after(settings.http_total_timeout + _GRACE, _stopping)
     try:
         password = settings.redis_sentinel_password
         redis = connect(
@@ -147,8 +162,9 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
             sentinel_password=password.get_secret_value() if password else None,
             client_name="cardtoken-worker",
         )
-        startup.check_pool(options.get("pool") or conf.worker_pool, sys.argv)
-        startup.check_autoscale(options.get("autoscale"))
+        chosen = os.environ.get("CELERY_WORKER_POOL")
+        startup.check_pool(options.get("pool") or conf.worker_pool, [*sys.argv, *(["-P", chosen] if chosen else ())])
+        startup.check_options(options, conf, settings.redis_url.get_secret_value())
         startup.check_queues(
             options.get("queues") or (),
             excluded=options.get("exclude_queues") or (),
@@ -179,6 +195,7 @@ def _ready(**_: Any) -> None:
         for periodic in _worker.periodic:
             periodic.start()
         _collect_less_garbage()
+        ending.hand_over()
         signal.signal(signal.SIGQUIT, _abandon)
 
 
@@ -235,10 +252,14 @@ def _abandon(*_: Any) -> None:
         if _worker is not None:
             _give_all_back(_worker)
             reports.stop()
-        os._exit(0)
+        ending.leave()
 
     # In a thread: the signal may have come in the middle of something that holds a lock which this needs.
-    threading.Thread(target=go, name="abandon").start()
+    threading.Thread(target=go, name="abandon", daemon=True).start()
+    # Redis may not answer.
+    abandoned = threading.Event()
+    abandoned.set()
+    ending.leave_after(_ABANDON, abandoned)
 
 
 def _where(settings: Settings) -> str:

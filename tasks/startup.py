@@ -3,7 +3,8 @@
 import logging
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from redis import AuthenticationError, Redis, RedisError, ResponseError
 
@@ -37,12 +38,42 @@ def check_pool(pool: object, command: Sequence[str]) -> None:
         )
 
 
-def check_autoscale(autoscale: object) -> None:
-    """Refuse ``--autoscale``: Celery's thread pool cannot grow, and would end the worker at its first backlog."""
-    if autoscale:
-        raise StartupError(
-            "--autoscale cannot be used with threads. Use -c: a thread that waits costs next to nothing."
-        )
+#: Options of `celery worker` that do harm here, or nothing: why, and what to use.
+_REFUSED: Final[Mapping[str, str]] = {
+    "autoscale": "threads cannot be added at run time. Use -c: a thread that waits costs next to nothing",
+    "beat": "this service has no periodic tasks",
+    "max_memory_per_child": "threads have no processes that could be replaced. Bound the memory of the container",
+    "max_tasks_per_child": "threads have no processes that could be replaced",
+    "pool_start_method": "threads are not started as processes",
+    "purge": "it would throw away the lookups that wait. Delete a queue by hand, if that is what you want",
+    "scheduler": "this service has no periodic tasks",
+    "soft_time_limit": "threads cannot be interrupted. Use HTTP_TOTAL_TIMEOUT, and a lookup's deadline",
+    "time_limit": "threads cannot be ended. Use HTTP_TOTAL_TIMEOUT, and a lookup's deadline",
+}
+#: The settings of Celery that say the same.
+_AS_SETTINGS: Final[Mapping[str, str]] = {
+    "worker_max_memory_per_child": "max_memory_per_child",
+    "worker_max_tasks_per_child": "max_tasks_per_child",
+    "task_soft_time_limit": "soft_time_limit",
+    "task_time_limit": "time_limit",
+}
+
+
+def check_options(options: Mapping[str, Any], conf: Any, url: str) -> None:
+    """Refuse options of the command line, however they are given, that would have no effect or do harm.
+
+    ``conf``: Celery's settings, which the command line can change too; ``url``: the broker of this service.
+    """
+    for name, why in _REFUSED.items():
+        if options.get(name):
+            raise StartupError(f"--{name.replace('_', '-')} cannot be used: {why}.")
+    if options.get("optimization") not in (None, "default"):
+        raise StartupError("-O cannot be used: threads take messages as they have room for them. Leave it out.")
+    for setting, name in _AS_SETTINGS.items():
+        if conf.get(setting):
+            raise StartupError(f"{setting} cannot be used: {_REFUSED[name]}.")
+    if {conf.broker_read_url, conf.broker_write_url} != {url}:
+        raise StartupError("The broker cannot be chosen on the command line: set REDIS_URL.")
 
 
 def check_queues(

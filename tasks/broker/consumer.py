@@ -5,6 +5,8 @@ from typing import Any
 
 from celery.worker import consumer
 
+from tasks import ending
+
 logger = logging.getLogger(__name__)
 
 
@@ -22,6 +24,11 @@ class Consumer(consumer.Consumer):
             "without_mingle": True,
         }
         super().__init__(*args, **kwargs)
+
+    def start(self) -> None:
+        """Connect and consume. Until it is connected nothing is in hand, so a signal ends the process at once."""
+        ending.take_signals()
+        super().start()
 
     def add_task_queue(self, queue: str, *args: Any, **kwargs: Any) -> None:
         """Consume from a queue, if it is one of this service's."""

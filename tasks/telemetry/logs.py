@@ -109,6 +109,14 @@ class _Console(logging.Formatter):
         return self._redactor.text(super().format(record))
 
 
+def begin(form: Format | None, redactor: Redactor) -> None:
+    """Write our lines to standard error until Celery sets up its log, which replaces what this does."""
+    handler = logging.StreamHandler()
+    root = logging.getLogger()
+    root.addHandler(handler)
+    render([root], form, redactor)
+
+
 def render(loggers: Iterable[logging.Logger], form: Format | None, redactor: Redactor) -> None:
     """Let the handlers that Celery gave these loggers write our lines. ``form`` None: as suits standard error."""
     console = form == "console" or (form is None and sys.stderr.isatty())

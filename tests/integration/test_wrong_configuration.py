@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from celery import Celery
 
+from tasks.startup import StartupError, check_options
 from tests.harness import ROOT, clean_environment
 
 #: EX_CONFIG of sysexits.h.
@@ -126,6 +129,50 @@ def test_a_pool_other_than_threads_is_refused_with_the_reason(tmp_path: Path, po
 
 def test_autoscaling_is_refused_with_what_to_use_instead(tmp_path: Path) -> None:
     assert "Use -c" in refusal(tmp_path, OPAY, "--autoscale", "10,3")
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "words"),
+    [
+        (["--max-tasks-per-child", "5"], {}, "--max-tasks-per-child cannot be used: threads"),
+        ([], {"CELERY_WORKER_TIME_LIMIT": "5"}, "--time-limit cannot be used: threads"),
+        (["--", "worker.max_memory_per_child=5"], {}, "worker_max_memory_per_child cannot be used"),
+    ],
+    ids=["option", "environment", "setting"],
+)
+def test_what_has_no_effect_on_threads_is_refused(
+    tmp_path: Path, options: list[str], variables: dict[str, str], words: str
+) -> None:
+    assert words in refusal(tmp_path, {**OPAY, **variables}, *options)
+
+
+NO_EFFECT = [
+    "beat", "max_memory_per_child", "max_tasks_per_child", "pool_start_method", "purge", "scheduler",
+    "soft_time_limit", "time_limit",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_EFFECT)
+def test_each_option_that_does_harm_or_nothing_is_named(name: str) -> None:
+    conf: Any = Celery(broker="redis://here").conf
+    with pytest.raises(StartupError, match=f"--{name.replace('_', '-')} cannot be used: .*"):
+        check_options({name: 1}, conf, "redis://here")
+    check_options({name: None, "optimization": "default", "prefetch_multiplier": 2}, conf, "redis://here")
+
+
+@pytest.mark.parametrize("setting", ["task_time_limit", "task_soft_time_limit", "worker_max_tasks_per_child"])
+def test_the_same_as_a_setting_is_named(setting: str) -> None:
+    conf: Any = Celery(broker="redis://here", changes={setting: 5}).conf
+    with pytest.raises(StartupError, match=f"{setting} cannot be used"):
+        check_options({}, conf, "redis://here")
+
+
+def test_another_broker_and_another_order_are_refused() -> None:
+    conf: Any = Celery(broker="redis://elsewhere").conf
+    with pytest.raises(StartupError, match="REDIS_URL"):
+        check_options({}, conf, "redis://here")
+    with pytest.raises(StartupError, match="-O cannot be used"):
+        check_options({"optimization": "fair"}, conf, "redis://elsewhere")
 
 
 def test_a_worker_left_without_a_queue_is_refused(tmp_path: Path) -> None:

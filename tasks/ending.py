@@ -1,0 +1,70 @@
+"""How a process of this service ends at once: before it has begun, or when ending in order takes too long.
+
+Process 1 of a container has no default action for signals: without a handler SIGTERM does nothing. Celery installs its
+own late, and obeys them between two steps alone, none of which comes while a worker waits for Redis.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+#: Those that ask a worker to stop. Flower's own handling of Ctrl-C is good from the start.
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGINT)
+#: What was to be done on a signal before this module took it over.
+_before: dict[int, Any] = {}
+#: The worker's pidfile, once it is known.
+pidfile: str | None = None
+
+
+def program() -> str:
+    """Return which long-running program of Celery's command line this process is: worker, flower or none."""
+    if Path(sys.argv[0]).name not in ("celery", "__main__.py"):
+        return ""
+    return next((each for each in sys.argv[1:] if each in ("worker", "flower")), "")
+
+
+def take_signals() -> None:
+    """Let a signal end this process at once, with status 0, until :func:`hand_over`. An ignored one stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in _SIGNALS[:3] if program() == "flower" else _SIGNALS:
+        found = signal.getsignal(number)
+        if found is not signal.SIG_IGN and found is not _on_signal:
+            _before[number] = found
+            signal.signal(number, _on_signal)
+
+
+def hand_over() -> None:
+    """Restore the handlers that :func:`take_signals` found last."""
+    for number, handler in _before.items():
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, handler)
+
+
+def _on_signal(_: int, __: FrameType | None) -> None:
+    leave()
+
+
+def leave() -> None:
+    """End this process now, with status 0. What it holds in Redis waits for its lease to run out."""
+    with suppress(OSError, ValueError):
+        if pidfile and int(Path(pidfile).read_text(encoding="utf-8")) == os.getpid():
+            Path(pidfile).unlink()
+    os._exit(0)
+
+
+def leave_after(seconds: float, begun: threading.Event) -> None:
+    """Make sure that the process is over so many seconds after ``begun`` is set, whatever it waits for."""
+
+    def watch() -> None:
+        begun.wait()
+        time.sleep(seconds)
+        leave()
+
+    threading.Thread(target=watch, name="last resort", daemon=True).start()
