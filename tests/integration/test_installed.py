@@ -1,6 +1,5 @@
 """What is deployed and what is installed, each in an environment that has nothing else."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -51,36 +50,3 @@ def test_a_worker_runs_from_its_lock_and_what_its_image_copies(service: Service,
         assert done.returncode == 0
     finally:
         assert worker.stop() == 0
-
-
-def test_the_wheel_is_all_that_a_user_needs(service: Service, tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True, timeout=120)
-    programs = environment(tmp_path / "venv")
-    pip(programs, *map(str, tmp_path.glob("*.whl")))
-    lines = """
-from cardtoken import Client
-with Client("REDIS_URL") as client:
-    result = client.lookup({"opay_token": "OPAY_TOKEN_bf8593c1693546ea83743e4d433c5bf5"})
-    print(result.status, result.token.brand, result.token.last4)
-""".replace("REDIS_URL", service.server.url)
-    done = subprocess.run(
-        [str(programs / "python"), "-W", "error", "-c", lines],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout == "found visa 7411\n", done.stderr
-    lookup = [str(programs / "cardtoken"), "lookup", "opay", "OPAY_TOKEN_visa", "--json"]
-    done = subprocess.run(
-        lookup, cwd=tmp_path, env=service.environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert json.loads(done.stdout)["token"]["brand"] == "visa", done.stderr
-    status = [str(programs / "cardtoken"), "status"]
-    done = subprocess.run(
-        status, cwd=tmp_path, env=service.environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "worker" in done.stdout

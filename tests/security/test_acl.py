@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,56 +17,20 @@ from click.testing import CliRunner
 
 from cardtoken.cli import cardtoken
 from sandbox.processes import start
-from sandbox.redis_server import find_server, free_port
+from sandbox.redis_server import free_port
 from tests.browser.flower import Flower
 from tests.harness import ROOT, Service, Simulator, clean_environment, until
-from tests.integration.test_readme import block
-
-USERS = ("worker", "producer", "consumer", "operator", "flower")
-START = ROOT / "deploy" / "redis" / "start.sh"
-
-
-class Server:
-    """Redis as deploy/redis/start.sh starts it."""
-
-    def __init__(self, folder: Path, program: str) -> None:
-        self.port = free_port()
-        passwords = {f"{user.upper()}_PASSWORD": f"{user}-password/+1" for user in USERS}
-        (folder / "operator").write_text(passwords.pop("OPERATOR_PASSWORD") + "\n")
-        self.users_file = folder / "users.acl"
-        more = {"USERS_FILE": str(self.users_file), "REDIS_SERVER": program, "LC_ALL": "C",
-                "OPERATOR_PASSWORD_FILE": str(folder / "operator")}  # fmt: skip
-        self.child = start(
-            ["/bin/sh", START, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
-            env={**clean_environment(), **passwords, **more},
-        )
-        self.url = self.url_of("worker")
-
-    def url_of(self, user: str) -> str:
-        return f"redis://{user}:{user}-password%2F%2B1@127.0.0.1:{self.port}/0"
-
-    def client(self, user: str) -> Any:
-        return redis.Redis.from_url(self.url_of(user), protocol=2)
+from tests.redis_users import START, USERS, ServerWithUsers
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("redis"), str(find_server()))
-
-    def answers() -> bool | None:
-        assert server.child.poll() is None, server.child.output and server.child.output.tail()
-        try:
-            return bool(server.client("operator").ping()) or None
-        except redis.ConnectionError:
-            return None
-
-    until(answers)
-    yield server
-    server.child.stop()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWithUsers]:
+    with ServerWithUsers(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def service(server: Server, simulator: Simulator) -> Iterator[Service]:
+def service(server: ServerWithUsers, simulator: Simulator) -> Iterator[Service]:
     service: Service = Service(server, simulator, LEASE_SECONDS="2", OPAY_RATE_LIMIT="1000/s")  # type: ignore[arg-type]
     service.producer = Celery("a-producer", broker=server.url_of("producer"))
     with service.worker(METRICS_PORT=str(free_port())) as worker:
@@ -88,7 +51,7 @@ def test_a_worker_does_all_its_work(service: Service) -> None:
     service.quarantined(b"no message")
 
 
-def test_a_consumer_reads(server: Server, service: Service) -> None:
+def test_a_consumer_reads(server: ServerWithUsers, service: Service) -> None:
     service.results(service.send("opay", [{"opay_token": "OPAY_TOKEN_visa", "lookup_id": "read-me"}]), 1)
     lines: list[str] = []
     env = {**clean_environment(), "REDIS_URL": server.url_of("consumer")}
@@ -168,7 +131,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize(("user", "command"), [(user, each) for user, found in COMMANDS.items() for each in found])
 def test_a_command_works_as_its_role_with_dead_workers_about(
-    server: Server, service: Service, kept: Kept, user: str, command: str
+    server: ServerWithUsers, service: Service, kept: Kept, user: str, command: str
 ) -> None:
     names = {f"dead{number}": name for number, name in enumerate(kept.dead)}
     names |= {f"odd{number}": name for number, name in enumerate(kept.odd)}
@@ -199,45 +162,7 @@ def test_no_command_is_left_out() -> None:
     assert missing == []
 
 
-def test_the_programs_of_the_documents_work_as_their_roles(server: Server, service: Service, tmp_path: Path) -> None:
-    asking = {"REDIS_URL": server.url_of("producer"), "RESULTS_REDIS_URL": server.url_of("consumer")}
-    reading = {"REDIS_URL": server.url_of("consumer")}
-    service.redis.delete("token-records:checkout")
-    python = [sys.executable, "-c"]
-    examples = ROOT / "examples" / "python"
-
-    def run(command: list[str], urls: dict[str, str], printed: str) -> None:
-        done = subprocess.run(
-            command, env={**clean_environment(), **urls}, cwd=tmp_path, capture_output=True, text=True, timeout=60,
-            check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert printed in done.stdout
-
-    def produce_and_consume() -> None:
-        run([*python, block("producer")], asking, "")
-        until(lambda: service.redis.exists("token-records:checkout") or None)
-        run([*python, block("consumer")], reading, "found 7411")
-
-    def ask_and_collect() -> None:
-        # One after the other: they use the same result queue.
-        run([*python, block("client-bulk", "docs/contract.md")], asking, "1000 lookups in 2 messages")
-        service.redis.delete("token-records:autopay")
-        run([sys.executable, str(examples / "autopay.py"), "20"], asking, "20 found")
-
-    with ThreadPoolExecutor() as threads:
-        running = [
-            threads.submit(produce_and_consume),
-            threads.submit(ask_and_collect),
-            threads.submit(run, [*python, block("client")], asking, "7411"),
-            threads.submit(run, [*python, block("client", "docs/contract.md")], asking, "found visa"),
-            threads.submit(run, [sys.executable, str(examples / "checkout.py"), "OPAY_TOKEN_visa"], asking, "visa"),
-        ]
-        for each in running:
-            each.result()
-
-
-def test_flower_sees_workers_tasks_and_queues(server: Server, service: Service, tmp_path: Path) -> None:
+def test_flower_sees_workers_tasks_and_queues(server: ServerWithUsers, service: Service, tmp_path: Path) -> None:
     with Flower({**service.environment, "REDIS_URL": server.url_of("flower")}, tmp_path) as flower:
         assert len(flower.get("/api/workers?refresh=1").json()) == 1
         sent = service.send("opay", [{"opay_token": "OPAY_TOKEN_visa"}])
@@ -282,18 +207,18 @@ REFUSED: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("user", "command"), REFUSED, ids=lambda value: value if isinstance(value, str) else value[0])
-def test_what_a_user_must_not_is_refused(server: Server, user: str, command: tuple[Any, ...]) -> None:
+def test_what_a_user_must_not_is_refused(server: ServerWithUsers, user: str, command: tuple[Any, ...]) -> None:
     with server.client(user) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*command)
 
 
-def test_nobody_gets_in_without_a_password(server: Server) -> None:
+def test_nobody_gets_in_without_a_password(server: ServerWithUsers) -> None:
     for url in (f"redis://127.0.0.1:{server.port}", f"redis://worker:guess@127.0.0.1:{server.port}"):
         with redis.Redis.from_url(url) as client, pytest.raises(redis.RedisError, match=r"(?i)auth|invalid"):
             client.ping()
 
 
-def test_passwords_are_kept_hashed_and_for_its_user_alone(server: Server) -> None:
+def test_passwords_are_kept_hashed_and_for_its_user_alone(server: ServerWithUsers) -> None:
     text = server.users_file.read_text()
     assert "password/" not in text
     assert "${" not in text

@@ -1,8 +1,7 @@
-"""What the documents show is run as it stands there."""
+"""The message that the contract shows, and the package that is built."""
 
 import base64
 import json
-import os
 import re
 import subprocess
 import sys
@@ -10,37 +9,6 @@ import zipfile
 from pathlib import Path
 
 from tests.harness import ROOT, Service
-
-
-def block(name: str, document: str = "README.md") -> str:
-    found = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
-    assert found, name
-    return found[1]
-
-
-def run(source: str, service: Service, folder: Path) -> str:
-    """Run a program that has nothing of the project at hand."""
-    environment = {**os.environ, "REDIS_URL": service.server.url}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", source],
-        env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_the_producer_and_the_consumer_of_the_readme_work(service: Service, tmp_path: Path) -> None:
-    run(block("producer"), service, tmp_path)
-    printed = run(block("consumer"), service, tmp_path)
-    assert re.fullmatch(r"[0-9a-f-]{36}:0 found 7411\n", printed)
-    run(block("producer"), service, tmp_path)
-    assert run(block("consumer"), service, tmp_path).endswith("found 7411\n"), "the group is there already"
-
-
-def test_the_clients_of_the_documents_work(service: Service, tmp_path: Path) -> None:
-    assert run(block("client"), service, tmp_path) == "7411\n"
-    assert run(block("client", "docs/contract.md"), service, tmp_path) == "found visa\n"
-    assert run(block("client-bulk", "docs/contract.md"), service, tmp_path) == "1000 lookups in 2 messages\n"
 
 
 def test_the_bare_message_of_the_contract_is_taken(service: Service) -> None:
