@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from redis import AuthenticationError, Redis, RedisError, ResponseError
+from redis.exceptions import ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +16,12 @@ _PREFORK = re.compile(r"(^|\s)(-P\s*|--pool[=\s])prefork(\s|$)")
 _THREADS = {"threads", "celery.concurrency.thread:TaskPool"}
 #: Seconds between two tries to reach a Redis that is not there yet: the first, and the longest.
 _FIRST_PAUSE = 0.2
+#: Answers of a server that is busy, full, cannot write its file, or is not the primary yet.
+_PASSING: Final = (ReadOnlyError, OutOfMemoryError, MasterDownError, ClusterDownError, TryAgainError)
+_PASSING_WORDS: Final = (
+    *("BUSY", "LOADING", "MISCONF", "READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM"),
+    "max number of clients",
+)
 _LONGEST_PAUSE = 5.0
 
 
@@ -109,6 +116,12 @@ def check_queues(
         raise StartupError("-X leaves no queue to consume. Leave it out, or one of its queues.")
 
 
+def is_passing(error: ResponseError) -> bool:
+    """Return whether a server's refusal passes by itself, or once an operator has seen to the server."""
+    # redis-py takes the word off the texts of the errors that it has classes for.
+    return isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
+
+
 def check_redis(redis: Redis, where: str) -> None:
     """Wait until Redis is there, then refuse one that is too old or may evict; ``where`` is its URL without secrets."""
     pause = _FIRST_PAUSE
@@ -119,9 +132,10 @@ def check_redis(redis: Redis, where: str) -> None:
         except AuthenticationError as error:
             raise StartupError(f"Redis at {where} refuses the user or password in REDIS_URL.") from error
         except ResponseError as error:
-            # Loading its data is the one answer that time mends.
-            if not str(error).startswith("LOADING"):
+            if not is_passing(error):
                 raise StartupError(f"Redis at {where} does not answer INFO: {str(error)[:100]}") from error
+            if pause == _FIRST_PAUSE:
+                logger.warning("Redis at %s is not ready (%.100s); waiting for it", where, error)
         except (RedisError, OSError) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise StartupError(
