@@ -29,7 +29,7 @@ from cardtoken.contract import Lane
 from config import celeryconfig, inherited, queues
 from config.faults import ConfigurationError
 from config.settings import Configuration, Settings, load
-from tasks import ending, faults, lookup, startup
+from tasks import ending, faults, lookup, pool, startup
 from tasks.assembly import Worker, assemble
 from tasks.broker.connection import Amqp
 from tasks.lookup import Lookups
@@ -83,6 +83,7 @@ def _celery_settings(settings: Settings) -> dict[str, Any]:
 
 _ignored = inherited.forget(os.environ)
 configuration = _configured()
+pool.install()
 # Without fixups: DJANGO_SETTINGS_MODULE in the environment is another application's.
 app = Celery("cardtoken", set_as_current=True, amqp=Amqp, events=BatchedEvents, fixups=[])
 app.config_from_object(celeryconfig)

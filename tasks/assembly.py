@@ -128,7 +128,17 @@ def assemble(
             redis, claims, intake, pulse, throttle, ours, threads, name=name, reply_exchange=reply_exchange
         )
     )
-    there = Presence(redis, claims.worker, name, threads, lambda: (pulse.queues, len(claims), pulse.since), clock=clock)
+    engines = tuple(desk.engine for desk in desks.values())
+    there = Presence(
+        redis,
+        claims.worker,
+        name,
+        threads,
+        lambda: (pulse.queues, len(claims), pulse.since),
+        clock=clock,
+        # One call may take so long, and be the only one.
+        stalled=lambda: max(0.0, *(each.stalled - settings.http_total_timeout for each in engines)),
+    )
     return Worker(
         lookups=Lookups(
             desks,
@@ -140,7 +150,7 @@ def assemble(
             clock=clock,
         ),
         claims=claims,
-        engines=tuple(desk.engine for desk in desks.values()),
+        engines=engines,
         http=http,
         periodic=(
             Periodic("leases", claims.keep, claims.pause),

@@ -80,6 +80,11 @@ class Engine:
         }
 
     @property
+    def stalled(self) -> float:
+        """Seconds for which this provider has had calls to make, and none has begun or ended."""
+        return self._threads.stalled
+
+    @property
     def guard(self) -> Guard:
         """What stands before this provider."""
         return self._guard

@@ -1,13 +1,17 @@
 """Threads for calls to one provider: interactive calls go first, and some threads are kept for them."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from time import monotonic
 from typing import Any
 
 from cardtoken.contract import Lane
+
+logger = logging.getLogger(__name__)
 
 _Call = tuple[Callable[..., None], tuple[Any, ...]]
 
@@ -29,18 +33,37 @@ class CallThreads:
         self._running = 0
         self._bulk = 0
         self._closed = False
+        self._short = False
+        self._progressed = monotonic()
 
     def submit(self, lane: Lane, call: Callable[..., None], *args: Any) -> None:
-        """Call it in a thread, as soon as there is one, in a copy of the caller's context: a trace goes on in it."""
+        """Call it in a thread, as soon as there is one, in a copy of the caller's context: a trace goes on in it.
+
+        Where no thread can be started, those that there are call it; where there is none at all, it is called here.
+        """
+        waiting = self._waiting[lane]
         with self._changed:
-            self._waiting[lane].append((copy_context().run, (call, *args)))
+            if not self._waits():
+                self._progressed = monotonic()  # nothing was to be done until now
+            waiting.append((copy_context().run, (call, *args)))
             self._changed.notify()
             # One that was woken counts as idle until it runs, so what waits is counted too.
             if sum(map(len, self._waiting.values())) > self._idle and len(self._threads) < self.size:
-                name = f"{self._name}-{len(self._threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._start_one()
+            if self._threads or self._closed:
+                return
+            run, given = waiting.pop()
+            self._begin(lane)
+        try:
+            run(*given)
+        finally:
+            self._end_here(lane)
+
+    @property
+    def stalled(self) -> float:
+        """Seconds for which calls have been waiting or running, and none has begun or ended."""
+        with self._changed:
+            return monotonic() - self._progressed if self._waits() else 0.0
 
     @contextmanager
     def here(self, lane: Lane) -> Iterator[bool]:
@@ -56,10 +79,13 @@ class CallThreads:
             yield free
         finally:
             if free:
-                with self._changed:
-                    self._end(lane)
-                    if any(self._waiting.values()):
-                        self._changed.notify()
+                self._end_here(lane)
+
+    def _end_here(self, lane: Lane) -> None:
+        with self._changed:
+            self._end(lane)
+            if any(self._waiting.values()):
+                self._changed.notify()
 
     def close(self) -> None:
         """End the threads once their running calls are over; what waits is not called any more."""
@@ -82,15 +108,34 @@ class CallThreads:
                     self._idle -= 1
                 call, args = self._waiting[lane].popleft()
                 self._begin(lane)
-            call(*args)
-            with self._changed:
-                self._end(lane)
+            try:
+                call(*args)
+            finally:
+                with self._changed:
+                    self._end(lane)
+
+    def _start_one(self) -> None:
+        try:
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            thread.start()
+        except (RuntimeError, MemoryError):  # no more processes, or no memory: the machine's own words say no more
+            if not self._short:
+                logger.warning("%s: no thread can be started; %d go on", self._name, len(self._threads))
+            self._short = True
+        else:
+            self._short = False
+            self._threads.append(thread)
+
+    def _waits(self) -> bool:
+        return self._running > 0 or any(self._waiting.values())
 
     def _begin(self, lane: Lane) -> None:
+        self._progressed = monotonic()
         self._running += 1
         self._bulk += lane is Lane.BULK
 
     def _end(self, lane: Lane) -> None:
+        self._progressed = monotonic()
         self._running -= 1
         self._bulk -= lane is Lane.BULK
 

@@ -19,7 +19,10 @@ _EXPIRY: Final = 16
 
 
 class Presence:
-    """What one worker tells. ``state`` answers what changes: queues, messages in hand, how long the loop has stood."""
+    """What one worker tells. ``state`` answers what changes: queues, messages in hand, how long the loop has stood.
+
+    ``stalled`` is asked for the seconds for which calls should have ended and none has.
+    """
 
     def __init__(
         self,
@@ -30,7 +33,9 @@ class Presence:
         state: Callable[[], tuple[Sequence[str], int, float]],
         *,
         clock: RedisClock,
+        stalled: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._stalled = stalled
         self._clock = clock
         self._redis = redis
         self._worker = worker
@@ -52,6 +57,7 @@ class Presence:
             "queues": json.dumps(list(queues)),
             "messages": messages,
             "still": f"{still:.1f}",
+            "stalled": f"{self._stalled():.1f}",
             "clock_offset": "" if (offset := self._clock.offset) is None else f"{offset:.3f}",
         }
         # By Redis' clock, so that whoever reads it need not trust this host's.

@@ -16,8 +16,8 @@ import redis
 from cardtoken.contract import Category
 from sandbox.redis_server import RedisServer
 from tasks.http.client import HttpClient
-from tasks.http.messages import HttpResponse
-from tasks.lookups import Postponed, Settled
+from tasks.http.messages import HttpRequest, HttpResponse
+from tasks.lookups import Held, Postponed, Reason, Settled
 from tasks.outcomes import Failure, Found, Outcome
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Query
@@ -212,6 +212,72 @@ def test_a_provider_that_hangs_for_all_opens_its_circuit(providers: Simulator, r
         providers.behave(opay="hang")
         run(engine, lookups("opay", *["visa"] * (2 * VOLUME)))
         assert engine.guard.left() is not None
+
+
+# --- without room in this worker
+
+
+class ShortOfFiles:
+    """Sends so many requests by a client, and then has no file descriptor for another one."""
+
+    def __init__(self, http: HttpClient, left: int) -> None:
+        self.limits = http.limits
+        self._http = http
+        self.left = left
+
+    def send(self, request: HttpRequest, until: float | None = None) -> HttpResponse | Failure:
+        self.left -= 1
+        if self.left < 0:
+            return Failure(Category.UNAVAILABLE, "no file descriptor is left", local=True)
+        return self._http.send(request, until)
+
+
+def test_a_call_that_this_worker_could_not_make_is_charged_to_nobody(
+    providers: Simulator, http: HttpClient, redis_server: RedisServer, name: str
+) -> None:
+    short: Any = ShortOfFiles(http, 0)
+    with redis.Redis.from_url(redis_server.url) as client, Engines(providers, short, client) as engines:
+        engine = engines(name, max_attempts=1)
+        asked = lookups(name, *["visa"] * (2 * VOLUME))
+        steps = run(engine, asked)
+        assert {(type(step), getattr(step, "reason", None)) for step in steps} == {(Held, Reason.WORKER)}
+        assert [step.lookup for step in steps] == asked
+        assert engine.guard.left() is None, "it says nothing of the provider"
+        short.left = 1000
+        assert {type(step.outcome) for step in run(engine, asked) if isinstance(step, Settled)} == {Found}
+
+
+def test_a_lookup_that_no_room_is_found_for_in_time_ends_as_a_failure_of_this_service(
+    providers: Simulator, http: HttpClient, redis_server: RedisServer
+) -> None:
+    short: Any = ShortOfFiles(http, 0)
+    with redis.Redis.from_url(redis_server.url) as client, Engines(providers, short, client) as engines:
+        (step,) = run(engines("opay"), lookups("opay", "visa", deadline=soon(0.5)))
+        assert isinstance(step, Settled)
+        assert isinstance(step.outcome, Failure)
+        assert (step.outcome.category, step.lookup.attempts) == (Category.INTERNAL, 0)
+        assert step.outcome.message == "no file descriptor is left"
+
+
+def test_a_trial_that_this_worker_could_not_make_leaves_it_to_another(
+    providers: Simulator, http: HttpClient, redis_server: RedisServer
+) -> None:
+    short: Any = ShortOfFiles(http, 1000)
+    with redis.Redis.from_url(redis_server.url) as client, Engines(providers, short, client) as engines:
+        engine = engines("opay")
+        providers.behave(opay="down")
+        run(engine, lookups("opay", *["visa"] * (2 * VOLUME)))
+        providers.behave(opay="normal")
+        short.left = 0
+        time.sleep(max(0.0, engine.guard.left() or 0))
+        (held,) = run(engine, lookups("opay", "visa"))
+        assert isinstance(held, Held)
+        short.left = 1000
+        # A trial that nobody told the end of would keep everybody waiting for half a minute.
+        time.sleep(max(0.0, engine.guard.left() or 0))
+        (step,) = run(engine, [held.lookup])
+        assert isinstance(step, Settled)
+        assert isinstance(step.outcome, Found)
 
 
 # --- in time

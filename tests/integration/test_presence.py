@@ -17,7 +17,7 @@ def test_a_worker_is_there_from_its_start_to_its_end(service: Service) -> None:
         (told,) = [worker for worker in workers(service.redis) if worker.name not in before]
         assert (told.pid, told.host, told.threads) == (process.child.pid, os.uname().nodename, 3)
         assert told.queues == ("lookup.opay.bulk",)
-        assert told.trouble is None
+        assert (told.trouble, told.stalled) == (None, 0)
         assert told.name in " ".join(process.lines)
     assert {worker.name for worker in workers(service.redis)} == before
 
