@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from cardtoken.contract import Category
+from cardtoken.error_description import describe_error
 from cardtoken.secret import Secret
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.outcomes import Failure
@@ -112,8 +113,8 @@ class AccessTokenCache:
                         self._kept = replace(kept, renew_at=min(monotonic() + _PAUSE, kept.ends_at))
         except Exception as error:  # noqa: BLE001 - nobody is there to raise it to but those who wait for the answer
             reports.unexpected(error)
-            # The type alone: an exception's text may quote what it was given.
-            logger.error("renewing an access token ended in %s", type(error).__name__)  # noqa: TRY400 - see above
+            # Not its text: it may quote what it was given.
+            logger.error("renewing an access token ended in %s", describe_error(error))  # noqa: TRY400 - see above
         finally:
             with self._lock:
                 self._flight = None

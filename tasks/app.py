@@ -26,6 +26,7 @@ from redis import Redis, RedisError
 from cardtoken import __version__, status
 from cardtoken.connection import connect
 from cardtoken.contract import Lane
+from cardtoken.error_description import describe_error
 from config import celeryconfig, inherited, queues
 from config.faults import ConfigurationError
 from config.settings import Configuration, Settings, load
@@ -39,6 +40,7 @@ from tasks.telemetry import logs, metrics, reports
 from tasks.telemetry.events import BatchedEvents
 from tasks.telemetry.fleet import FleetCollector
 from tasks.telemetry.redaction import Redactor
+from tasks.telemetry.uncaught import describe_all_errors
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +154,7 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
     global _worker  # noqa: PLW0603 - a process is a worker or it is not, and Celery tells by this signal alone
     settings = configuration.settings
     logs.tame()
+    describe_all_errors()
     ending.pidfile = options.get("pidfile")
     ending.leave_after(settings.http_total_timeout + _GRACE, _stopping)
     try:
@@ -184,8 +187,8 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
     except startup.StartupError as error:
         _refuse(error)
     except Exception as error:  # noqa: BLE001 - Celery would log it and run on without anything of the above
-        # The type alone: an exception's text may quote what it was given.
-        _refuse(startup.StartupError(f"The worker could not be put together ({type(error).__name__})."))
+        # Not its text, which may quote what it was given.
+        _refuse(startup.StartupError(f"The worker could not be put together ({describe_error(error)})."))
 
 
 @worker_ready.connect(weak=False)

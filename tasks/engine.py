@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from cardtoken.contract import Category, Lane, LookupRequest
+from cardtoken.error_description import describe_error
 from cardtoken.secret import Secret
 from tasks import faults
 from tasks.access_tokens import AccessTokenCache
@@ -208,8 +209,8 @@ class Engine:
             return self._step(lookup, lane, trial=trial)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this lookup's failure and nobody else's
             reports.unexpected(error)
-            # The type alone: an exception's text may quote what it was given.
-            logger.error("lookup %s ended in %s", lookup.shown_id, type(error).__name__)  # noqa: TRY400 - see above
+            # Not its text, which may quote what it was given.
+            logger.error("lookup %s ended in %s", lookup.shown_id, describe_error(error))  # noqa: TRY400 - see above
             if trial:
                 self._guard.gave_up(lookup.account)
             return Settled(lookup, Failure(Category.INTERNAL, "an unexpected error in this service"), self._now())

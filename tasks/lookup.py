@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from cardtoken.contract import Category, Lane
+from cardtoken.error_description import describe_error
 from tasks import faults
 from tasks.broker.claims import Claims
 from tasks.broker.intake import CLAIM, DEATHS, EARLY, EXPIRES, REDELIVERED, REPLAYED, SEEN
@@ -165,7 +166,7 @@ class Lookups:
             raise
         except Exception as error:  # noqa: BLE001 - an error of ours must not leave lookups without a result
             reports.unexpected(error)
-            logger.error("task %s ended in %s", message.task_id, type(error).__name__)  # noqa: TRY400 - it may quote
+            logger.error("task %s ended in %s", message.task_id, describe_error(error))  # noqa: TRY400 - it may quote
             progress = Progress(ended=progress.ended)
             failure = Failure(Category.INTERNAL, "an unexpected error in this service")
             self._fail(desk, message, left, failure, progress)
@@ -280,8 +281,8 @@ def register(app: Celery, provider: str, lane_of: Callable[[str | None], Lane], 
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must not disappear
             reports.unexpected(error)
-            # The type alone: an exception's text may quote what it was given, and Celery would tell it to monitors.
-            logger.error("task %s ended in %s", self.request.id, type(error).__name__)  # noqa: TRY400 - see above
+            # Not its text, which may quote what it was given, and which Celery would tell to monitors.
+            logger.error("task %s ended in %s", self.request.id, describe_error(error))  # noqa: TRY400 - see above
             raise Reject("an unexpected error in this service", requeue=isinstance(error, RedisError)) from None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from redis import RedisError
 
+from cardtoken.error_description import describe_error
 from tasks.telemetry import reports
 
 logger = logging.getLogger(__name__)
@@ -47,5 +48,5 @@ class Periodic:
                     expected = isinstance(error, RedisError | OSError)
                     if not expected:
                         reports.unexpected(error)
-                    logger.warning("%s: %s; trying on", self._name, words if expected else type(error).__name__)
+                    logger.warning("%s: %s; trying on", self._name, words if expected else describe_error(error))
                 troubled = True

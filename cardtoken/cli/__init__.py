@@ -98,6 +98,13 @@ def main() -> None:
         said = str(error).partition(", with args")[0]
         click.echo(f"cardtoken: Redis cannot be asked ({said or type(error).__name__}); see REDIS_URL", err=True)
         status = Exit.REDIS
+    except Exception as error:  # noqa: BLE001 - a traceback's last line may quote a card token
+        from cardtoken.error_description import describe_error
+
+        click.echo(
+            f"cardtoken: an unexpected error of this program, please report it: {describe_error(error)}", err=True
+        )
+        status = Exit.FAILED
     sys.exit(int(status or 0))
 
 

@@ -17,6 +17,7 @@ from celery.utils.time import rate
 from celery.worker import control, state
 from celery.worker.control import Panel, control_command
 
+from cardtoken.error_description import describe_error
 from tasks.broker.envelope import MalformedError, body_of, json_of, object_of
 from tasks.broker.intake import CONTENT_TYPE
 from tasks.telemetry import metrics
@@ -173,7 +174,7 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - arguments may be anything
-            words = f"{name} could not be done ({type(error).__name__})"
+            words = f"{name} could not be done ({describe_error(error)})"
             _ignore(name, words)
             return {"error": words}
 

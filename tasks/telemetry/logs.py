@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 
 from celery.app import trace
 from pythonjsonlogger.json import JsonFormatter
-from redis import RedisError
 
 from tasks.telemetry.redaction import Redactor
 
@@ -45,20 +44,8 @@ _TAMED: Final = {
     "sentry_sdk": logging.WARNING,
     "tornado.access": logging.WARNING,
 }
-#: Loggers that add a page of traceback to the news that a connection is lost.
-_LONGWINDED: Final = ("celery.worker.consumer.consumer", "celery.bootsteps")
 #: What Celery says of a task's end: our own line says it better.
 _REPEATED: Final = frozenset({trace.LOG_SUCCESS, trace.LOG_RETRY, trace.LOG_IGNORED})
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    while error is not None:
-        if isinstance(error, RedisError | OSError):
-            record.exc_info, record.exc_text = None, None
-            break
-        error = error.__context__
-    return True
 
 
 def tame() -> None:
@@ -67,8 +54,6 @@ def tame() -> None:
         logging.getLogger(name).setLevel(level)
     # Celery says at each reconnection what the default of a setting may be some day, which is set here.
     logging.getLogger("py.warnings").addFilter(lambda record: "CPendingDeprecation" not in record.getMessage())
-    for name in _LONGWINDED:
-        logging.getLogger(name).addFilter(_without_traceback)
     logging.getLogger("celery.app.trace").addFilter(lambda record: record.msg not in _REPEATED)
 
 
