@@ -123,6 +123,7 @@ class AsyncClient:
         start: str = "0",
         follow: bool = True,
         stop: Flag | None = None,
+        before_acknowledging: Callable[[], object] | None = None,
     ) -> "AsyncResults":
         """See ``Client.results``; the loop is an ``async for``, the block an ``async with``."""
         if self._closed.is_set():
@@ -137,6 +138,7 @@ class AsyncClient:
             start=start,
             follow=follow,
             stop=stop,
+            before_acknowledging=before_acknowledging,
         )
         return AsyncResults(Reader(subscription, self._retry_for), self._run)
 

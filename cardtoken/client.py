@@ -30,7 +30,8 @@ class Client:
     a waiting ``lookup`` or ``results`` holds one connection.
 
     ``retry_for``: for how many seconds a call insists while Redis cannot be reached, before it raises
-    RedisUnavailableError. A Redis that accepts connections and does not answer is given 5 seconds more.
+    RedisUnavailableError. A Redis that accepts connections and does not answer is given 5 seconds more. With ``inf``,
+    ``results`` also waits, from its beginning, while Redis refuses for a reason that may pass.
 
     Every method raises ClosedError once the client is closed; calls that wait then end within a second, and
     ``results`` ends like a list that is over.
@@ -150,6 +151,7 @@ class Client:
         start: str = "0",
         follow: bool = True,
         stop: Flag | None = None,
+        before_acknowledging: Callable[[], object] | None = None,
     ) -> "Results":
         """The results in a result queue, as one consumer of a group; each goes to one consumer of the group.
 
@@ -168,8 +170,11 @@ class Client:
           group is made when the first result is asked for, and again, from ``"0"``, when Redis has lost it.
         - ``follow=False``: end when there is nothing more, instead of waiting.
         - ``stop``: an event that ends the loop.
+        - ``before_acknowledging``: called before results are acknowledged, once for many: makes durable what was
+          handled. What it raises ends the loop, and nothing is acknowledged.
 
-        Once Redis has been reached, an outage of any length is waited out (not with ``follow=False``). An entry that is
+        Once Redis has been reached, an outage of any length is waited out (not with ``follow=False``), be it that Redis
+        is away, or that it refuses for a reason that may pass, such as READONLY, OOM or NOPERM. An entry that is
         no result is logged, acknowledged and passed over; one of a later schema version is logged and left to a later
         version of this package.
         """
@@ -185,6 +190,7 @@ class Client:
             start=start,
             follow=follow,
             stop=stop,
+            before_acknowledging=before_acknowledging,
         )
         return Results(Reader(subscription, self._retry_for), self._run)
 

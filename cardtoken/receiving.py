@@ -1,9 +1,10 @@
 """Reading a result queue in a consumer group, as steps that either client can take."""
 
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -17,12 +18,15 @@ from cardtoken.errors import (
     UnreadableResultError,
 )
 from cardtoken.message import checked_reply_to
+from cardtoken.refusals import may_pass
 from cardtoken.steps import Command, Pause, Steps, ask, pauses
 
 logger = logging.getLogger(__name__)
 
 #: Seconds after which what was handled is acknowledged though more of the batch is left.
 _ACKNOWLEDGE_AFTER: Final = 1.0
+#: Seconds that a reader which leaves insists at most.
+_LAST_PATIENCE: Final = 10.0
 #: Seconds between two looks for what dead consumers left, at least: what is new has to have its turn.
 _CLAIM_AT_MOST_EVERY: Final = 0.1
 #: What Redis says when the group, or its stream, is gone.
@@ -48,6 +52,7 @@ class Subscription:
     start: str
     follow: bool
     stop: Flag | None
+    before_acknowledging: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         checked_reply_to(self.reply_to)
@@ -96,7 +101,7 @@ class Reader:
     def leave(self) -> Steps[None]:
         """Acknowledge what was handled, also where the client is closed by now."""
         try:
-            yield from self._acknowledge(self._patience)
+            yield from self._acknowledge(min(self._patience, _LAST_PATIENCE))
         except CardTokenError:
             logger.warning("%d handled results are not acknowledged: they will be delivered again", len(self._done))
 
@@ -114,9 +119,11 @@ class Reader:
                     return result
                 if not (yield from self._fill()):
                     return None
+                if self._away:
+                    logger.info("reading %s goes on", self._stream)
                 tries, self._reached, self._away = pauses(), True, False
-            except RedisUnavailableError as error:
-                if time.monotonic() > end and not (self._reached and self._what.follow):
+            except (RedisUnavailableError, RedisRefusedError) as error:
+                if not self._may_wait(error, end):
                     raise
                 if not self._away:
                     logger.warning("reading %s waits for Redis: %s", self._stream, error)
@@ -125,6 +132,12 @@ class Reader:
                 self._pending = "0"
                 yield Pause(next(tries))
         return None
+
+    def _may_wait(self, error: RedisUnavailableError | RedisRefusedError, end: float) -> bool:
+        """Whether trouble is waited out: of any length once Redis was reached, or is insisted on; else an outage."""
+        if (self._reached and self._what.follow) or self._patience == math.inf:
+            return isinstance(error, RedisUnavailableError) or may_pass(error.code)
+        return isinstance(error, RedisUnavailableError) and time.monotonic() <= end
 
     def _is_stale(self) -> bool:
         """Whether what is left of a batch has waited so long that others may soon take it over, or have done so.
@@ -139,6 +152,8 @@ class Reader:
 
     def _acknowledge(self, patience: float) -> Steps[None]:
         if self._done:
+            if self._what.before_acknowledging is not None:
+                self._what.before_acknowledging()
             yield from ask(("XACK", self._stream, self._what.group, *self._done), patience, tidying=True)
             self._done.clear()
         self._acknowledged_at = time.monotonic()

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import redis
 
 from cardtoken.errors import RedisRefusedError, RedisUnavailableError
+from cardtoken.refusals import code_of, text_of
 
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
@@ -59,7 +60,7 @@ def ask_all(commands: Sequence[Command], patience: float, *, tidying: bool = Fal
     for pause in pauses():
         try:
             answers = yield step
-        except redis.AuthenticationError as error:
+        except (redis.AuthenticationError, redis.ResponseError) as error:  # a new connection was refused
             raise _refused(commands[0], error) from None
         except (redis.ConnectionError, redis.TimeoutError) as error:
             if time.monotonic() + pause > end:
@@ -83,16 +84,4 @@ def ask(command: Command, patience: float, *, tidying: bool = False) -> Steps[An
 
 
 def _refused(command: Command, error: redis.RedisError) -> RedisRefusedError:
-    # Of a command that it does not know, Redis quotes what followed: in a push that would be the card tokens.
-    text = str(error).partition(", with args")[0]
-    code, advice = _KNOWN.get(type(error), (text.partition(" ")[0], ""))
-    return RedisRefusedError(f"Redis refused {command[0]!s}: {text}{advice}", code)
-
-
-#: The codes that redis-py turns into a type of its own, and cuts off.
-_KNOWN: Final[dict[type[redis.RedisError], tuple[str, str]]] = {
-    redis.AuthenticationError: ("NOAUTH", "; check user and password in the URL"),
-    redis.exceptions.NoPermissionError: ("NOPERM", "; the user needs more permissions (ACL)"),
-    redis.OutOfMemoryError: ("OOM", "; its memory is full of what nobody works off: are there workers, and consumers?"),
-    redis.ReadOnlyError: ("READONLY", "; the URL names a replica, and has to name the primary"),
-}
+    return RedisRefusedError(f"Redis refused {command[0]!s}: {text_of(error)}", code_of(error))

@@ -11,10 +11,12 @@ class Exit(IntEnum):
     NOT_FOUND = 3
     TIMEOUT = 4
     REDIS = 5
+    #: Results that were to come are gone.
+    MISSING = 6
     INTERRUPTED = 130
 
 
 EXITS = (
     "Exit status: 0 done (found, healthy); 1 failed, or some of it; 2 wrong usage; 3 there is no such token or entry; "
-    "4 no answer in time; 5 Redis cannot be asked; 130 interrupted."
+    "4 no answer in time; 5 Redis cannot be asked; 6 results are gone; 130 interrupted."
 )

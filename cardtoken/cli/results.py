@@ -1,6 +1,7 @@
 """``cardtoken results``: what was answered, looked at or consumed."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ import click
 from cardtoken.cli.context import Context
 
 if TYPE_CHECKING:
+    from redis import RedisError
+
     from cardtoken.contract import LookupResult
 
 
@@ -72,17 +75,25 @@ def _show(context: Context, found: "Iterable[LookupResult]", reveal: bool, as_js
 
 def _looked_at(context: Context, reply_to: str, *, new: bool, follow: bool) -> "Iterator[LookupResult]":
     """The entries of a result queue, without taking them; an entry that is no result is passed over."""
+    from redis import RedisError
+
     from cardtoken.contract import stream_name
     from cardtoken.entries import read_result
     from cardtoken.errors import UnreadableResultError
 
     redis, stream = context.redis(), stream_name(reply_to)
     last: Any = b"0"
+    patience = _Patience(stream, follow=follow)
     while True:
         if new:
             newest: Any = redis.xrevrange(stream, count=1)
             last, new = (newest[0][0] if newest else last), False
-        answer: Any = redis.xread({stream: last}, count=100, block=1000 if follow else None)
+        try:
+            answer: Any = redis.xread({stream: last}, count=100, block=1000 if follow else None)
+        except RedisError as error:
+            patience.wait_or_raise(error)
+            continue
+        patience.over()
         if not answer and not follow:
             return
         for _, entries in answer or ():
@@ -91,3 +102,28 @@ def _looked_at(context: Context, reply_to: str, *, new: bool, follow: bool) -> "
                     yield read_result(fields)
                 except UnreadableResultError:
                     continue
+
+
+class _Patience:
+    """Waits while Redis is away or refuses for a reason that may pass, as a consumer of a group does; says so once."""
+
+    def __init__(self, stream: str, *, follow: bool) -> None:
+        self._stream = stream
+        self._follow = follow
+        self._was_reached = False
+        self._is_needed = False
+
+    def over(self) -> None:
+        """Redis answers."""
+        self._was_reached, self._is_needed = True, False
+
+    def wait_or_raise(self, error: "RedisError") -> None:
+        """Wait a second, or raise the error where nobody follows or Redis was never reached."""
+        from cardtoken.refusals import is_worth_waiting, text_of
+
+        if not (self._follow and self._was_reached and is_worth_waiting(error)):
+            raise error
+        if not self._is_needed:
+            click.echo(f"reading {self._stream} waits for Redis: {text_of(error)}", err=True)
+        self._is_needed = True
+        time.sleep(1)

@@ -141,6 +141,61 @@ def test_a_torn_journal_costs_one_line(service: Service, env: dict[str, str], tm
     assert [record["line"] for record in written(out)] == list(range(1, 301))
 
 
+@pytest.mark.parametrize("loss", ["results trimmed", "queue deleted", "journal spoilt"])
+def test_a_resumed_run_ends_though_something_is_lost(
+    service: Service, env: dict[str, str], tmp_path: Path, loss: str
+) -> None:
+    """Results that were trimmed or expired, and the last lines of a journal that a power failure took."""
+    source, out = references(tmp_path / "cards.txt", 60), tmp_path / "out.jsonl"
+    command = ["bulk", str(source), "--provider", "opay", "--out", str(out)]
+    before = asked(service)
+    stream = answered_and_killed(service, env, command, out, 60)
+    journal = out.with_name("out.jsonl.partial")
+    head = journal.read_bytes()
+    lines = [
+        json.dumps({"line": int(result["lookup_id"].removeprefix("line-")), **result}).encode() + b"\n"
+        for result in (json.loads(entry["result"]) for entry in service.entries(stream))
+    ]
+    # All are acknowledged, as far as Redis knows.
+    service.redis.xgroup_destroy(stream, f"bulk-{json.loads(head)['run']}")
+    service.redis.xgroup_create(stream, f"bulk-{json.loads(head)['run']}", id="$")
+    journal.write_bytes(head + b"".join(lines[:10]))
+    match loss:
+        case "results trimmed":
+            service.redis.xtrim(stream, maxlen=0)
+        case "queue deleted":
+            service.redis.delete(stream)
+        case _:
+            spoilt = [lines[0], b"\x00" * 40 + b"\n", b"[]\n", b'{"line": "x"}\n', lines[10], b'{"line": 59, "sta']
+            journal.write_bytes(journal.read_bytes() + b"".join(spoilt))
+    done = piped(env, *command, *["--again"] * (loss == "queue deleted"))
+    if loss == "results trimmed":
+        assert (done.returncode, done.stdout) == (6, "")
+        assert "50 of 60 have no result" in done.stderr
+        missing = out.with_name("out.jsonl.missing")
+        assert len(missing.read_text().splitlines()) == 50
+        done = piped(env, *command, "--again")
+    assert (done.returncode, done.stdout) == (0, "       60  found\n"), done.stderr
+    assert [record["line"] for record in written(out)] == list(range(1, 61))
+    assert asked(service) - before == (60 if loss.startswith("journal") else 110)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cards.txt", "out.jsonl"]
+
+
+def answered_and_killed(service: Service, env: dict[str, str], command: list[str], out: Path, count: int) -> str:
+    """Let a run be killed when it has asked for all; return its result queue once all are answered."""
+    service.simulator.behave(latency=0.5)
+    try:
+        with Terminal(env, *command) as terminal:
+            [key] = until(lambda: service.redis.keys("lookup:bulk:*") or None)
+            terminal.process.kill()
+            terminal.end()
+    finally:
+        service.simulator.behave(latency=0)
+    stream = f"token-records:bulk.{key.decode().removeprefix('lookup:bulk:')}"
+    until(lambda: True if service.redis.xlen(stream) == count else None)
+    return stream
+
+
 def test_rows_that_cannot_be_asked_for_are_named_before_anything_is(
     service: Service, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -165,11 +220,15 @@ def test_what_would_go_wrong_says_so_first(env: dict[str, str], tmp_path: Path) 
     (tmp_path / "none.csv").write_text("card\n4111\n")
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "there.jsonl").write_text("mine")
+    (tmp_path / "odd.jsonl.partial").write_bytes(b"\x00\x00\n")
     (tmp_path / "other.jsonl.partial").write_text('{"form": "cardtoken bulk 1", "input": "another"}\n')
     for args, status, says in (
         (["bulk", str(source), "--out", str(out)], 2, "--provider opay"),
         (["bulk", str(tmp_path / "none.csv"), "--out", str(out)], 2, "--column"),
         (["bulk", str(tmp_path / "empty.jsonl"), "--out", str(out)], 2, "nothing to ask for"),
+        ([*good, "--out", str(tmp_path / "out.txt")], 2, ".jsonl, .ndjson, .json, .csv, .tsv"),
+        ([*good, "--out", str(tmp_path / "out")], 2, ".csv"),
+        ([*good, "--out", str(tmp_path / "odd.jsonl")], 2, "is no journal"),
         ([*good, "--out", str(tmp_path / "there.jsonl")], 2, "is there already"),
         ([*good, "--out", str(tmp_path / "other.jsonl")], 2, "is of another run"),
         (["--redis-url", "redis://127.0.0.1:1/0", *good, "--out", str(out)], 5, "REDIS_URL"),

@@ -420,6 +420,44 @@ def test_what_was_in_hand_when_the_loop_failed_comes_again(client: Either, store
     assert pending(store) == 0
 
 
+def test_what_is_to_be_durable_is_so_before_it_is_acknowledged(client: Either, store: Any) -> None:
+    publish(store, *map(result, range(250)))
+    seen: list[int] = []
+
+    def sync() -> None:
+        seen.append(pending(store))
+
+    read = ids(client.results(group="till", consumer="1", follow=False, before_acknowledging=sync))
+    assert (len(read), pending(store)) == (250, 0)
+    assert seen
+    assert len(seen) < 10, "once for many"
+    assert min(seen) > 0, "each before the acknowledgement"
+
+    def fail() -> None:
+        raise OSError("no room for it")
+
+    publish(store, result())
+    with pytest.raises(OSError, match="no room for it"):
+        ids(client.results(group="till", consumer="1", follow=False, before_acknowledging=fail))
+    assert pending(store) == 1
+
+
+def test_a_refusal_that_may_pass_is_waited_out_once_redis_was_reached(client: Either, store: Any) -> None:
+    publish(store, result(1))
+    results = client.results(group="till", consumer="1")
+    assert next(results).lookup_id == "lookup-1"
+    store.execute_command("ACL", "SETUSER", "default", "-xreadgroup")
+    try:
+        publish(store, result(2))
+        threading.Timer(0.5, store.execute_command, ("ACL", "SETUSER", "default", "+@all")).start()
+        assert next(results).lookup_id == "lookup-2"
+        store.execute_command("ACL", "SETUSER", "default", "-xreadgroup")
+        with pytest.raises(RedisRefusedError, match="needs more permissions"):
+            next(client.results(group="till", consumer="2", follow=False))
+    finally:
+        store.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
 def test_a_block_that_is_left_early_has_handled_what_was_in_hand(client: Either, store: Any) -> None:
     publish(store, *map(result, range(3)))
     with client.results(group="till", consumer="1") as results:
