@@ -130,6 +130,7 @@ class Settings(BaseSettings):
     http_connect_timeout: Seconds = Field(default=3, description="seconds, such as 3")
     http_read_timeout: Seconds = Field(default=10, description="seconds, such as 10")
     http_total_timeout: Seconds = Field(default=15, description="seconds for one attempt in all, such as 15")
+    http_idle_timeout: Seconds = Field(default=20, description="seconds, such as 20")
     http_max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 28, description="bytes, 1024 or more")
     http_ca_file: ReadableFile | None = Field(default=None, description="a readable PEM file, used in place of certifi")
     http_use_env_proxies: bool = Field(default=False, description="1 to obey HTTPS_PROXY and NO_PROXY, else 0")

@@ -66,6 +66,7 @@ def assemble(
         connect=settings.http_connect_timeout,
         read=settings.http_read_timeout,
         total=settings.http_total_timeout,
+        idle=settings.http_idle_timeout,
         max_body=settings.http_max_body_bytes,
     )
     http = HttpClient(

@@ -2,12 +2,12 @@
 
 import logging
 import math
-import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
@@ -21,7 +21,8 @@ from tasks.guard import Call, Circuit, Go, Guard, Later, Soon, Turns
 from tasks.http.client import HttpClient
 from tasks.lookups import Held, Lookup, Postponed, Reason, Settled, Untouched
 from tasks.outcomes import Failure, NotFound, Outcome
-from tasks.providers.provider import Account, Provider, Query
+from tasks.providers.provider import Account, Provider
+from tasks.question import Question
 from tasks.retry import Again, RetryPolicy
 from tasks.telemetry import reports
 from tasks.telemetry.observer import Observer
@@ -75,8 +76,10 @@ class Engine:
         self._stopping = stopping or threading.Event()
         self._now = now
         scheme = provider.access_tokens
+        # On a connection of its own: what another account's request left on one must not be taken for a token.
+        alone = partial(http.send, alone=True)
         self._credentials = {
-            name: _Credentials(account, AccessTokenCache(scheme, account, http.send) if scheme else None)
+            name: _Credentials(account, AccessTokenCache(scheme, account, alone) if scheme else None)
             for name, account in accounts.items()
         }
 
@@ -292,8 +295,9 @@ class Engine:
                 if isinstance(got, Failure):
                     return lookup, got
                 token = got
-            query = Query(request.reference, credentials.account, secrets.token_hex(16), token)
-            response = self._observer.exchange(self._http.send, self._provider.build(query), until, query.reference)
+            question = Question(self._provider, request.reference, credentials.account, token)
+            send = partial(self._http.send, believed=question.believed, again=question.request)
+            response = self._observer.exchange(send, question.request(), until, request.reference)
             faults.reached("asked")
             if isinstance(response, Failure):
                 return lookup, response
@@ -303,11 +307,11 @@ class Engine:
                 or renewed
                 or not credentials.access_tokens.refused(response)
             ):
-                return lookup, self._provider.parse(response, query)
+                return lookup, question.outcome(response)
             credentials.access_tokens.discard(token)
             renewed = True
             if not policy.allows(lookup.attempts):
-                return lookup, self._provider.parse(response, query)
+                return lookup, question.outcome(response)
             if self._stopping.is_set():
                 return lookup, None
 

@@ -15,8 +15,11 @@ import urllib3.exceptions
 from requests.utils import get_environ_proxies
 
 from cardtoken.contract import Category
-from tasks.http.connections import BoundedAdapter, Deadline, Limits
-from tasks.http.messages import HttpRequest, HttpResponse
+from tasks.http.connections import EarlyAnswerError, Limits, RefusedBodyError, is_local
+from tasks.http.deadline import Deadline
+from tasks.http.messages import Again, Believed, HttpRequest, HttpResponse
+from tasks.http.pools import BoundedAdapter
+from tasks.http.reading import NotHttpError
 from tasks.outcomes import Failure
 
 __all__ = ["HttpClient", "Limits"]
@@ -32,14 +35,21 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], Category, str], ...] = (
     ((ConnectionRefusedError,), Category.UNAVAILABLE, "{host} refused the connection"),
     ((ConnectionError,), Category.UNAVAILABLE, "{host} closed the connection without a whole answer"),
     ((http.client.IncompleteRead,), Category.UNAVAILABLE, "{host} ended its answer too early"),
-    (
-        (http.client.HTTPException, urllib3.exceptions.InvalidHeader),
-        Category.PROTOCOL,
-        "what {host} answered is not HTTP",
-    ),
+    ((EarlyAnswerError,), Category.PROTOCOL, "{host} answered before it was asked"),
+    ((NotHttpError, http.client.HTTPException), Category.PROTOCOL, "what {host} answered is not HTTP"),
     # A URL or a header that cannot be sent: asking again changes nothing.
     ((ValueError,), Category.INTERNAL, "the request to {host} could not be made"),
     ((OSError, urllib3.exceptions.HTTPError), Category.UNAVAILABLE, "no exchange with {host}"),
+)
+#: What fails.
+_ERRORS = (
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    NotHttpError,
+    EarlyAnswerError,
+    OSError,  # those of requests too
+    ValueError,
+    MemoryError,
 )
 
 
@@ -56,40 +66,49 @@ class HttpClient:
         self._adapter = BoundedAdapter(connections, ca_file)
         self._use_env_proxies = use_env_proxies
 
-    def send(self, request: HttpRequest, until: float | None = None) -> HttpResponse | Failure:
-        """Exchange one request within ``limits.total`` seconds, and before ``until`` (``time.monotonic``) if given."""
+    def send(
+        self,
+        request: HttpRequest,
+        until: float | None = None,
+        *,
+        alone: bool = False,
+        believed: Believed | None = None,
+        again: Again | None = None,
+    ) -> HttpResponse | Failure:
+        """Exchange one request within ``limits.total`` seconds, and before ``until`` (``time.monotonic``) if given.
+
+        A request that a used connection brings no answer to goes out again on a new one. ``alone`` takes a connection
+        that is used for nothing else. ``believed`` says of each answer whether it is the request's own: where it is
+        not, its connection is closed, and the request goes out once more on a new one. What goes out again is what
+        ``again`` makes, or the same request.
+        """
         at = monotonic() + self.limits.total
         try:
             with Deadline(at if until is None else min(at, until)):
-                return self._exchange(request)
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            # Those of requests are OSErrors.
+                proxies = get_environ_proxies(request.url) if self._use_env_proxies else None
+                return self._adapter.exchange(
+                    request, self.limits, proxies, alone=alone, believed=believed, again=again
+                )
+        except RefusedBodyError as error:
+            return Failure(Category.PROTOCOL, str(error), http_status=error.status)
+        except _ERRORS as error:
             return _failure(error, request)
 
     def close(self) -> None:
         """Close the idle connections."""
         self._adapter.close()
 
-    def _exchange(self, request: HttpRequest) -> HttpResponse | Failure:
-        headers = {"User-Agent": "cardtoken", **request.headers, "Accept-Encoding": "identity"}
-        proxies = get_environ_proxies(request.url) if self._use_env_proxies else None
-        status, found, body = self._adapter.exchange(request, self.limits, headers, proxies)
-        limit = self.limits.max_body
-        if len(body) > limit:
-            return Failure(Category.PROTOCOL, f"the answer is larger than {limit} bytes", http_status=status)
-        if found.get("content-encoding", "identity").lower() != "identity":
-            words = "the answer is compressed, which was not asked for"
-            return Failure(Category.PROTOCOL, words, http_status=status)
-        return HttpResponse(status, found, body)
-
 
 def _failure(error: BaseException, request: HttpRequest) -> Failure:
     # The errors' own words quote the URL, and the URL may hold a reference: none of them goes further.
     host = urlsplit(request.url).hostname or "the provider"
     chain = list(_chain(error))
+    if any(is_local(link) for link in chain):
+        return Failure(Category.UNAVAILABLE, f"this machine cannot make a connection to {host}", local=True)
     for kinds, category, words in _FAILURES:
         if any(isinstance(link, kinds) for link in chain):
-            return Failure(category, words.format(host=host))
+            # What is not HTTP is a gateway's, or that of a host that is just being changed.
+            return Failure(category, words.format(host=host), may_pass=category is Category.PROTOCOL)
     return Failure(Category.INTERNAL, f"the request to {host} could not be made ({type(error).__name__})")
 
 

@@ -1,85 +1,233 @@
-"""Connections that a server cannot hold for longer than an exchange may take.
+"""Connections that no server can hold for longer than an exchange may take, and that know when not to be believed.
 
 The timeouts of ``requests`` bound single socket operations: a server that sends one byte a second never meets them.
 Here every connect, handshake, send and read gets what is left until the exchange's deadline, if that is less. Name
 resolution is exempt: the C library offers no timeout for it (``options timeout:`` in resolv.conf does).
 """
 
+import contextlib
+import errno
 import http.client
 import io
 import math
-import re
 import socket
 import ssl
-import threading
-from collections.abc import Mapping
+from collections import OrderedDict
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Final
 
-import certifi
-from requests import PreparedRequest
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProxyError
-from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from tasks.http.messages import HttpRequest
+from tasks.http import deadline
+from tasks.http.messages import Answered, HttpResponse
+from tasks.http.reading import AnswerReader, NotHttpError
 
-#: What http.client allows.
-_LONGEST_LINE = 65_536
-_MOST_HEADERS = 100
-#: The head of a request, whose lines are not empty.
-_HEAD = re.compile(r"(?:[\t\x20-\x7e\x80-\xff]+\r\n)+")
+#: What a machine lacks of its own when it cannot so much as try: descriptors, memory, ports, a route, permission.
+_LOCAL: Final = frozenset(
+    {
+        errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EAGAIN,
+        errno.ENETDOWN, errno.ENETUNREACH, errno.EPERM, errno.EACCES,
+    }
+)  # fmt: skip
+#: Content codings, registered or once in use: they change a body. Other words that stand there do not.
+_CODINGS: Final = frozenset(
+    {
+        "gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz",
+        "bzip2", "x-bzip2", "xz", "exi", "pack200-gzip", "aes128gcm",
+    }
+)  # fmt: skip
+_CHUNK = 65_536
+
+
+def keepalive_options() -> list[tuple[int, int, int]]:
+    """Return socket options by which the kernel notices within half a minute that the other end has gone."""
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    wanted = (
+        # Seconds until the first probe, between two, and how many; then the milliseconds that sent data may stay
+        # unacknowledged. TCP_KEEPALIVE is what macOS calls the first.
+        ("TCP_KEEPIDLE", 10),
+        ("TCP_KEEPALIVE", 10),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 10_000),
+    )
+    options += [(socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in wanted if hasattr(socket, name)]
+    return options
+
+
+def is_local(error: BaseException) -> bool:
+    """Return whether this machine could not make a call, which says nothing of the provider."""
+    if isinstance(error, ssl.SSLError | socket.gaierror):  # whose numbers are other lists'
+        return False
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _LOCAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Seconds for one connect, one read and one attempt in all; bytes of the largest answer."""
+    """Seconds for one connect, one read and one attempt in all, and without use; bytes of the largest answer."""
 
     connect: float
     read: float
     total: float
     max_body: int
+    idle: float = 20.0
 
 
-class _Current(threading.local):
-    """The deadline of the exchange that this thread is in: an exchange never leaves its thread."""
-
-    at: float = math.inf
-
-    def left(self, at_most: float | None) -> float | None:
-        """Seconds for the next socket operation; raises TimeoutError when there are none."""
-        if self.at == math.inf:
-            return at_most
-        left = self.at - monotonic()
-        if left <= 0:
-            raise TimeoutError("the exchange took too long")
-        return left if at_most is None else min(left, at_most)
+class StaleConnectionError(Exception):
+    """A connection that had been used before brought no answer to this request: it may be asked again on another."""
 
 
-_current = _Current()
+class EarlyAnswerError(Exception):
+    """A success came before the request for it was sent."""
 
 
-class Deadline:
-    """Bounds every socket operation of this thread in its block until ``at``, on the clock of ``time.monotonic``."""
+class RefusedBodyError(Exception):
+    """A success whose body is not read. Its text says why."""
 
-    def __init__(self, at: float) -> None:
-        self._at = at
-
-    def __enter__(self) -> None:
-        _current.at = self._at
-
-    def __exit__(self, *_: object) -> None:
-        _current.at = math.inf
+    def __init__(self, words: str, status: int) -> None:
+        super().__init__(words)
+        self.status = status
 
 
-def _set_timeout(sock: socket.socket, seconds: float | None) -> None:
-    """Set a timeout that the socket does not have already: to set one is a system call."""
-    if sock.gettimeout() != seconds:
-        sock.settimeout(seconds)
+class BoundedConnection(HTTPConnection):
+    """``idle_since`` is when its latest answer ended (``time.monotonic``); ``answered`` is for ``HttpClient.send``."""
+
+    _reader: AnswerReader
+    _used = False
+    idle_since = -math.inf
+    answered: Answered
+
+    def begin(self) -> None:
+        """Get ready for the first request on a connection that has just been opened."""
+        self._reader = AnswerReader()
+        self._used = False
+        self.answered = OrderedDict()
+
+    def believable(self, idle: float, dead: float) -> bool:
+        """Return whether an open connection may be used: not idle for ``idle`` seconds, nor since ``dead``.
+
+        What it has received unasked is the answer to no request that is still to come. Whether the socket has any of
+        that, urllib3 has looked; TLS may have some more.
+        """
+        if self.idle_since <= dead or monotonic() - self.idle_since >= idle:
+            return False
+        return not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
+
+    def exchange(self, data: bytes, method: str, limits: Limits, patience: float) -> tuple[HttpResponse, float]:
+        """Send a request, read the whole answer; return it and the seconds until it began.
+
+        ``patience`` is how many seconds the first byte may take. The connection is closed unless it may be used again.
+        """
+        reader = self._reader
+        reader.expect(method, limits.max_body)
+        kept = early = False
+        began = first = monotonic()
+        try:
+            try:
+                early = not self._used and self._hear(limits)
+                if not early:
+                    self._ask(data, limits, patience)
+                first = monotonic()
+                while not (reader.complete or reader.large):
+                    deadline.bound(self.sock, limits.read)
+                    self._take(self.sock.recv(_CHUNK))
+            except (NotHttpError, http.client.HTTPException, OSError):
+                # The status of an answer that is no success is all that is needed of it.
+                if _is_success(reader.status):
+                    raise
+                return reader.answer(body=False), first - began
+            if self._used and reader.status == http.client.REQUEST_TIMEOUT and not reader.keep:
+                # RFC 9110, 15.5.9: how a server says that it is about to close a connection that was idle.
+                raise StaleConnectionError
+            response = self._checked(limits, early=early)
+            if kept := reader.keep and not early:
+                self._used, self.idle_since = True, monotonic()
+            return response, first - began
+        finally:
+            if not kept:
+                self.close()
+
+    def _hear(self, limits: Limits) -> bool:
+        """Take what a server says before it is asked, as one that is overloaded may; return whether it does."""
+        received = b""
+        self.sock.settimeout(0)
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+            received = self.sock.recv(_CHUNK)
+        deadline.bound(self.sock, limits.read)
+        if received:
+            self._reader.feed(received)
+        return bool(received)
+
+    def _ask(self, data: bytes, limits: Limits, patience: float) -> None:
+        """Send a request and wait for the beginning of an answer. Raises StaleConnectionError."""
+        try:
+            deadline.bound(self.sock, limits.read)
+            self.sock.sendall(data)
+            deadline.bound(self.sock, patience)
+            self._take(self.sock.recv(_CHUNK))
+        except (NotHttpError, OSError) as error:
+            # What has come of an answer is the provider's word; a deadline that has passed is nobody's fault.
+            if self._used and self._reader.status is None and not is_local(error) and not deadline.passed():
+                raise StaleConnectionError from error
+            raise
+
+    def _take(self, received: bytes) -> None:
+        if received:
+            self._reader.feed(received)
+        else:
+            self._reader.end()
+
+    def _checked(self, limits: Limits, *, early: bool) -> HttpResponse:
+        reader = self._reader
+        success = _is_success(reader.status)
+        if early and success:
+            raise EarlyAnswerError
+        if reader.large:
+            words = f"the answer is larger than {limits.max_body} bytes"
+        elif _is_coded(reader.headers.get("content-encoding", "")):
+            words = "the answer is compressed, which was not asked for"
+        else:
+            return reader.answer()
+        if success:
+            raise RefusedBodyError(words, reader.status or 0)
+        return reader.answer(body=False)
+
+    def _new_conn(self) -> socket.socket:
+        # urllib3's own tries each address of a host for the whole connect timeout.
+        try:
+            addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            # It looks the same where there is no descriptor to ask with.
+            with socket.socket():
+                pass
+            raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
+        failure: OSError | None = None
+        for family, kind, protocol, _, address in addresses:
+            try:
+                return self._connected(family, kind, protocol, address)
+            except OSError as error:
+                # A machine without IPv6 cannot reach the IPv6 addresses: what the others come to says more.
+                if failure is None or not is_local(error):
+                    failure = error
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(self, "connecting took too long") from failure
+        raise NewConnectionError(self, "could not connect") from failure
+
+    def _connected(self, family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(deadline.left(self.timeout))
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            sock.connect(address)
+            # The TLS handshake, if one follows, is bounded as a whole by the socket's timeout.
+            sock.settimeout(deadline.left(self.timeout))
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
 
 class _BoundedReader(io.RawIOBase):
@@ -93,7 +241,7 @@ class _BoundedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:  # the stubs' WriteableBuffer cannot be imported at run time
-        _set_timeout(self._sock, _current.left(self._timeout))
+        deadline.bound(self._sock, self._timeout)
         return self._sock.recv_into(buffer)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
@@ -101,255 +249,31 @@ class _BoundedReader(io.RawIOBase):
         return io.BufferedReader(self)
 
 
-class _BoundedResponse(http.client.HTTPResponse):
-    """Status line, headers, chunks and body all come through the bounded reader.
-
-    ``headers`` is a mapping of names in small letters, without the machinery of e-mails that http.client has for it,
-    which takes a sixth of an exchange.
-    """
-
-    headers: dict[str, str]  # type: ignore[assignment]
+class _TunnelResponse(http.client.HTTPResponse):
+    """What a proxy answers to CONNECT."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(_BoundedReader(sock), *args, **kwargs)  # type: ignore[arg-type]  # all that it asks of one
 
-    def begin(self) -> None:
-        """Read up to the body."""
-        while True:
-            version, status, reason = self._read_status()
-            headers = self._read_headers()
-            if status != http.client.CONTINUE:
-                break
-        if not version.startswith("HTTP/1."):
-            raise http.client.UnknownProtocol(version)
-        self.version = 10 if version == "HTTP/1.0" else 11
-        self.code = self.status = status
-        self.reason = reason.strip()
-        self.headers = headers
-        self.chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        self.chunk_left = None
-        self.length = None if self.chunked else _length(headers)
-        if status in {http.client.NO_CONTENT, http.client.NOT_MODIFIED}:
-            self.length = 0
-        self.will_close = self._check_close() or (not self.chunked and self.length is None)  # type: ignore[attr-defined]
 
-    def _read_headers(self) -> dict[str, str]:
-        headers: dict[str, str] = {}
-        name = ""
-        for _ in range(_MOST_HEADERS):
-            line = self.fp.readline(_LONGEST_LINE + 1)
-            if len(line) > _LONGEST_LINE:
-                raise http.client.LineTooLong("header line")
-            if line in {b"\r\n", b"\n", b""}:
-                return headers
-            text = line.decode("iso-8859-1").rstrip("\r\n")
-            if text[:1] in {" ", "\t"}:  # a value that goes on, as it was allowed once
-                if name:
-                    headers[name] += " " + text.strip()
-                continue
-            name, colon, value = text.partition(":")
-            name, value = name.strip().lower(), value.strip()
-            if not colon:  # no header; what the others say still holds
-                name = ""
-                continue
-            if name == "content-length" and headers.get(name, value) != value:
-                raise http.client.HTTPException("two lengths")
-            headers[name] = f"{headers[name]}, {value}" if name in headers and name != "content-length" else value
-        raise http.client.HTTPException(f"more than {_MOST_HEADERS} headers")
+class BoundedTlsConnection(BoundedConnection, HTTPSConnection):
+    """The same over TLS."""
 
-    def whole(self, limit: int) -> bytes:
-        """The body, or the beginning of one that is longer than ``limit``. Raises where it ends too early."""
-        body = bytearray()
-        while len(body) <= limit and (chunk := self.read(limit + 1 - len(body))):
-            body += chunk
-        if len(body) <= limit and self.length:
-            raise http.client.IncompleteRead(bytes(body), self.length)
-        return bytes(body)
+    response_class = _TunnelResponse
 
-    def _read_status(self) -> tuple[str, int, str]:
-        # RFC 9110, 15.2: any 1xx comes before the answer. http.client takes all but 100 for the answer itself, and the
-        # real one would be read by whoever has the connection next.
-        version, status, reason = super()._read_status()  # type: ignore[misc]  # the stubs leave out what is private
-        return version, http.HTTPStatus.CONTINUE if 100 <= status < 200 else status, reason
-
-    def _read_next_chunk_size(self) -> int:
-        size: int = super()._read_next_chunk_size()  # type: ignore[misc]  # the stubs leave out what is private
-        if size < 0:
-            # http.client would read for as long as bytes come, past every limit.
-            raise ValueError("a negative chunk size")
-        return size
-
-
-def _length(headers: dict[str, str]) -> int | None:
-    text = headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-class _Bounded(HTTPConnection):
-    response_class = _BoundedResponse
-
-    def exchange(
-        self, request: HttpRequest, target: str, host: str, *, limits: Limits, headers: Mapping[str, str]
-    ) -> tuple[int, dict[str, str], bytes]:
-        """Send a request, read the whole answer: status, headers with names in small letters, body.
-
-        The connection is closed unless it may be used again. Written here and not left to http.client, urllib3 and
-        requests, which share this work among them and take three times as long.
-        """
-        data = _head(request, target, host, headers) + (request.body or b"")
-        kept = False
-        try:
-            if self.is_closed:
-                self.timeout = limits.connect
-                self.connect()
-            sock = self.sock
-            _set_timeout(sock, _current.left(limits.read))
-            sock.sendall(data)
-            _set_timeout(sock, limits.read)
-            response = self.response_class(sock, method=request.method)
-            try:
-                response.begin()
-                body = response.whole(limits.max_body)
-                kept = response.isclosed() and not response.will_close
-            finally:
-                response.close()
-        finally:
-            if not kept:
-                self.close()
-        return response.status, response.headers, body
-
-    def _new_conn(self) -> socket.socket:
-        # urllib3's own tries each address of a host for the whole connect timeout.
-        try:
-            addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
-            raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
-        failure: OSError = OSError("no address")
-        for family, kind, protocol, _, address in addresses:
-            try:
-                sock = socket.socket(family, kind, protocol)
-            except OSError as error:  # a machine without IPv6 knows IPv6 addresses all the same
-                failure = error
-                continue
-            try:
-                sock.settimeout(_current.left(self.timeout))
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                sock.connect(address)
-                # The TLS handshake, if one follows, is bounded as a whole by the socket's timeout.
-                sock.settimeout(_current.left(self.timeout))
-            except OSError as error:
-                sock.close()
-                failure = error
-            else:
-                return sock
-        if isinstance(failure, TimeoutError):
-            raise ConnectTimeoutError(self, "connecting took too long") from failure
-        raise NewConnectionError(self, "could not connect") from failure
-
-
-def _head(request: HttpRequest, target: str, host: str, headers: Mapping[str, str]) -> bytes:
-    lines = [f"{request.method} {target} HTTP/1.1", f"Host: {host}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if request.body is not None:
-        lines.append(f"Content-Length: {len(request.body)}")
-    head = "\r\n".join(lines) + "\r\n"
-    # As many lines as were meant: nothing in one may end it early.
-    if not _HEAD.fullmatch(head) or head.count("\r\n") != len(lines):
-        raise ValueError("a request that cannot be written")
-    return head.encode("iso-8859-1") + b"\r\n"
-
-
-class _BoundedHTTPS(_Bounded, HTTPSConnection):
     def _tunnel(self) -> None:
         super()._tunnel()
         # The handshake through the tunnel has what the proxy left over.
-        self.sock.settimeout(_current.left(self.timeout))
+        self.sock.settimeout(deadline.left(self.timeout))
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Bounded
+def _is_success(status: int | None) -> bool:
+    """Return whether an answer's body matters: where the status is not known, too."""
+    return status is None or 200 <= status < 300
 
 
-class _PoolHTTPS(HTTPSConnectionPool):
-    ConnectionCls = _BoundedHTTPS
-
-
-def _reach_proxy(pool: Any, connection: Any) -> None:
-    """Connect to the proxy, and through it where the provider is behind TLS."""
-    try:
-        if pool.scheme == "https":
-            pool._prepare_proxy(connection)  # noqa: SLF001 - as the pool does it
-        else:
-            connection.connect()
-    except (OSError, HTTPError) as error:
-        if connection.has_connected_to_proxy:
-            raise
-        raise ProxyError("cannot be used", error) from error
-
-
-class BoundedAdapter(HTTPAdapter):
-    """The adapter of ``requests`` with bounded connections and one TLS context for all of them.
-
-    ``connections`` is how many idle connections are kept for each host; ``ca_file`` replaces certifi's authorities.
-    """
-
-    def __init__(self, connections: int, ca_file: str | None = None) -> None:
-        # requests would have every new connection load the authorities anew, ten milliseconds each.
-        self._context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-        self._context.load_verify_locations(ca_file or certifi.where())
-        self._places: dict[tuple[str, str], tuple[Any, str, str]] = {}
-        super().__init__(pool_connections=16, pool_maxsize=connections, max_retries=0)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        self.poolmanager = PoolManager(
-            num_pools=connections, maxsize=maxsize, block=block, ssl_context=self._context, **kwargs
-        )
-        self._bound(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager:
-        manager: ProxyManager = super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
-        self._bound(manager)
-        return manager
-
-    @staticmethod
-    def _bound(manager: PoolManager) -> None:
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolHTTPS}
-
-    def exchange(
-        self, request: HttpRequest, limits: Limits, headers: Mapping[str, str], proxies: dict[str, str] | None
-    ) -> tuple[int, dict[str, str], bytes]:
-        """Send a request on a connection of the pool for its host; see ``_Bounded.exchange``."""
-        scheme, _, rest = request.url.partition("://")
-        netloc, slash, path = rest.partition("/")
-        place = self._places.get((scheme, netloc))
-        if place is None:
-            place = self._places[scheme, netloc] = self._place(f"{scheme}://{netloc}/", proxies)
-        pool, host, before = place
-        connection: Any = pool._get_conn()  # noqa: SLF001 - the pool's own way to lend one
-        try:
-            if pool.proxy is not None and connection.is_closed:
-                connection.timeout = limits.connect
-                _reach_proxy(pool, connection)
-            answer: tuple[int, dict[str, str], bytes] = connection.exchange(
-                request, f"{before}{slash or '/'}{path}", host, limits=limits, headers=headers
-            )
-            return answer
-        finally:
-            pool._put_conn(connection)  # noqa: SLF001 - and to have it back; one that is closed is opened again when used
-
-    def _place(self, url: str, proxies: dict[str, str] | None) -> tuple[Any, str, str]:
-        """The pool for a host, what its Host header says, and what stands before a path in a request."""
-        prepared = PreparedRequest()
-        prepared.prepare(method="GET", url=url)
-        pool = self.get_connection_with_tls_context(prepared, True, proxies=proxies)
-        target = self.request_url(prepared, proxies)
-        return pool, urlsplit(prepared.url or url).netloc, target.removesuffix("/")
-
-    def close(self) -> None:
-        """Close the idle connections: urllib3 does it when nobody knows the pools any more."""
-        self._places.clear()
-        super().close()
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Verification is the context's, for every connection: there is nothing to add, and no way to switch it off."""
+def _is_coded(content_encoding: str) -> bool:
+    """Return whether a body is coded: ``identity``, ``utf-8`` and the like are words that change no byte of it."""
+    return bool(content_encoding) and not _CODINGS.isdisjoint(
+        word.strip().lower() for word in content_encoding.split(",")
+    )

@@ -1,6 +1,7 @@
 """HTTP as plain values, so that adapters can speak of it without being able to do it."""
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -21,3 +22,11 @@ class HttpResponse:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+
+
+#: The ids of the latest answers on a connection, each with a hash of what had been asked.
+Answered = OrderedDict[str, int]
+#: Returns whether an answer can be that to its request, and remembers it; see ``HttpClient.send``.
+Believed = Callable[[HttpResponse, Answered], bool]
+#: Makes a request once more, for a provider that wants something new in each.
+Again = Callable[[], HttpRequest]

@@ -114,7 +114,8 @@ def test_what_will_not_pass_is_asked_once(providers: Simulator, make: Engines, n
     asked = lookups(name, "not-found", "status-418", "redirect", "wrong-token")
     outcomes = [step.outcome for step in run(make(name), asked) if isinstance(step, Settled)]
     assert [type(outcome) for outcome in outcomes] == [NotFound, Failure, Failure, Failure]
-    assert [calls(providers, lookup) for lookup in asked] == [1, 1, 1, 1]
+    # An answer about another token may be the connection's fault: OPay, which names the token, is asked on a new one.
+    assert [calls(providers, lookup) for lookup in asked] == [1, 1, 1, 2 if name == "opay" else 1]
 
 
 @pytest.mark.parametrize("scenario", ["malformed", "empty"])
@@ -128,16 +129,27 @@ def test_an_answer_that_cannot_be_read_is_asked_for_a_few_times(
     assert settled.lookup.attempts == 3 == calls(providers, lookup)
 
 
-@pytest.mark.parametrize("scenario", ["reset-1", "unavailable-1"])
-def test_nothing_is_asked_again_behind_the_engines_back(
-    providers: Simulator, make: Engines, name: str, scenario: str
+def test_what_a_provider_answers_is_not_asked_again_behind_the_engines_back(
+    providers: Simulator, make: Engines, name: str
 ) -> None:
     engine = make(name)
     run(engine, lookups(name, "visa"))  # now there is a connection to be reused
-    (lookup,) = lookups(name, scenario)
+    (lookup,) = lookups(name, "unavailable-1")
     (step,) = run(engine, [lookup])
     assert isinstance(step, Postponed)
     assert calls(providers, lookup) == 1
+
+
+def test_a_used_connection_that_brings_nothing_costs_no_attempt(providers: Simulator, make: Engines, name: str) -> None:
+    engine = make(name)
+    run(engine, lookups(name, "visa"))
+    (lookup,) = lookups(name, "reset-1")
+    (step,) = run(engine, [lookup])
+    assert isinstance(step, Settled)
+    assert isinstance(step.outcome, Found)
+    assert step.lookup.attempts == 1
+    # The simulator tells Request-Ids that were used before: the second question had one of its own.
+    assert calls(providers, lookup) == 2
 
 
 # --- access tokens

@@ -90,7 +90,7 @@ def test_the_limit_is_exact(http: HttpClient, framing: str, over: int) -> None:
         assert isinstance(got, Failure if over else HttpResponse)
 
 
-@pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"GZip", b"identity, gzip", b"nonsense"])
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"GZip", b"identity, gzip", b"x-gzip", b"zstd"])
 def test_a_compressed_answer_is_refused_unread(http: HttpClient, coding: bytes) -> None:
     body = gzip.compress(b"{}")
     head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (coding, len(body))
@@ -98,6 +98,42 @@ def test_a_compressed_answer_is_refused_unread(http: HttpClient, coding: bytes) 
         words = "the answer is compressed, which was not asked for"
         assert http.send(get(server.url)) == Failure(Category.PROTOCOL, words, http_status=200)
         assert b"accept-encoding: identity\r\n" in server.requests[0].lower()
+
+
+@pytest.mark.parametrize("words", [b"identity", b"none", b"UTF-8", b"", b"identity, utf-8", b"nonsense", b"8bit"])
+def test_a_word_that_is_no_coding_does_not_cost_the_answer(http: HttpClient, words: bytes) -> None:
+    with RawServer(answering(HEAD + b"Content-Encoding: %s\r\nContent-Length: 2\r\n\r\n{}" % words)) as server:
+        got = http.send(get(server.url))
+        assert isinstance(got, HttpResponse)
+        assert got.body == b"{}"
+
+
+UNREADABLE: dict[str, Serve] = {
+    "compressed": answering(HEAD + b"Retry-After: 7\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\0"),
+    "too large": endless(HEAD + b"Retry-After: 7\r\n\r\n", b" " * 65536),
+    "too large by its length": endless(HEAD + b"Retry-After: 7\r\nContent-Length: 10000000\r\n\r\n", b" " * 65536),
+    "cut off": answering(HEAD + b"Retry-After: 7\r\nContent-Length: 100\r\n\r\n{"),
+    "in broken chunks": answering(HEAD + b"Retry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+    "that does not come": endless(HEAD + b"Retry-After: 7\r\nContent-Length: 9\r\n\r\n", b""),
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+@pytest.mark.parametrize("status", [503, 404])
+def test_the_status_of_an_answer_that_is_no_success_holds_without_its_body(
+    http: HttpClient, what: str, status: int
+) -> None:
+    http.limits = Limits(connect=5, read=0.5, total=5, max_body=CAP)
+
+    def serve(peer: Peer) -> None:
+        send = peer.send
+        peer.send = lambda data: send(data.replace(b"200 OK", b"%d Hm" % status))  # type: ignore[method-assign]
+        UNREADABLE[what](peer)
+
+    with RawServer(serve) as server:
+        got = http.send(get(server.url))
+        assert isinstance(got, HttpResponse), got
+        assert (got.status, got.headers["retry-after"], got.body) == (status, "7", b"")
 
 
 def test_a_compressed_bomb_does_not_go_off(http: HttpClient, simulator: Simulator) -> None:

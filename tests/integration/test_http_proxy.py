@@ -25,6 +25,11 @@ def send(url: str, *, use_env_proxies: bool, total: float = 10) -> HttpResponse 
         return http.send(HttpRequest("GET", f"{url}/card?reference=confidential", {}))
 
 
+def _in_plain_text(peer: Peer) -> None:
+    peer.sock.recv(65536)
+    peer.send(OK)
+
+
 def set_all(env: pytest.MonkeyPatch, proxy: str) -> None:
     for name in NAMES:
         env.setenv(name, proxy)
@@ -32,7 +37,7 @@ def set_all(env: pytest.MonkeyPatch, proxy: str) -> None:
 
 def test_a_proxy_in_the_environment_is_not_used(env: pytest.MonkeyPatch) -> None:
     # No TLS here: the second one finds that out at once, from an answer in plain text.
-    with RawServer(answering(OK)) as proxy, RawServer(lambda peer: peer.send(OK)) as server:
+    with RawServer(answering(OK)) as proxy, RawServer(_in_plain_text) as server:
         set_all(env, proxy.url)
         assert isinstance(send(server.url, use_env_proxies=False), HttpResponse)
         assert isinstance(send(server.url.replace("http:", "https:"), use_env_proxies=False), Failure)

@@ -23,6 +23,7 @@ DEFAULTS = [
     ("redis_ca_file", None),
     ("http_connect_timeout", 3),
     ("http_read_timeout", 10),
+    ("http_idle_timeout", 20),
     ("http_total_timeout", 15),
     ("http_max_body_bytes", 1_048_576),
     ("provider_concurrency", 64),
