@@ -10,7 +10,6 @@ import bz2
 import json
 import lzma
 import math
-import re
 import sys
 import zlib
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from celery.utils.time import maybe_iso8601
 from pydantic import ValidationError
 
 from cardtoken.contract import MAX_REQUESTS, REPLAY_OF
@@ -26,7 +26,6 @@ from tasks.state import RetryState
 #: A task id longer than this, or with characters that are not printed, is nobody's.
 _MAX_ID = 255
 _CONTENT_TYPE: Final = "application/json"
-_CODINGS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "binary"})
 _CHAINING = ("callbacks", "errbacks", "chain", "chord")
 #: A request holds an object of strings; what is nested deeper than this overflows the stack of whoever writes it again.
 _MAX_DEPTH = 32
@@ -76,10 +75,9 @@ def _bounded(data: bytes, limit: int, *, whole: bool) -> bytes:
 
 #: kombu's names of what a producer may have compressed a body with.
 _DECOMPRESS: Final[Mapping[str, Callable[[bytes, int], bytes]]] = {
-    "application/x-gzip": _inflate,
-    "application/x-bz2": _bunzip,
-    "application/x-lzma": _unxz,
-    "application/x-xz": _unxz,
+    **dict.fromkeys(("application/x-gzip", "gzip", "zlib"), _inflate),
+    **dict.fromkeys(("application/x-bz2", "bzip2", "bzip"), _bunzip),
+    **dict.fromkeys(("application/x-lzma", "application/x-xz", "lzma", "xz"), _unxz),
 }
 
 
@@ -150,7 +148,7 @@ def _envelope(
         raise MalformedError("a task that is not of this service")
     if any(embed.get(name) for name in _CHAINING):
         raise MalformedError("links, chains and chords are not taken")
-    if args not in ([], None):
+    if args:
         raise MalformedError("positional arguments")
     requests, retry = _requests(kwargs, {"requests", "retry"} if deferred else {"requests"})
     return Envelope(
@@ -195,25 +193,26 @@ def body_of(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) ->
     # "application/json; charset=utf-8" is JSON too; what it is encoded in is found out by decoding it.
     if not isinstance(content_type, str) or content_type.partition(";")[0].strip().lower() != _CONTENT_TYPE:
         raise MalformedError("a content type other than JSON")
-    coding = entry.get("content-encoding") or "utf-8"
-    if not isinstance(coding, str) or coding.lower() not in _CODINGS:
-        raise MalformedError("a content encoding other than UTF-8")
+    # Its value means nothing: kombu reads JSON as UTF-8 whatever it says.
+    if not isinstance(entry.get("content-encoding") or "", str):
+        raise MalformedError("a content encoding that is not text")
     body = entry.get("body")
     if not isinstance(body, str):
         raise MalformedError("no body")
     properties = object_of(entry.get("properties") or {}, "properties")
     match properties.get("body_encoding"):
-        case None | "":
+        case None | "" | "utf-8" | "UTF-8":
             data = body.encode("utf-8", "surrogatepass")
         case "base64":
             try:
-                data = base64.b64decode(body, validate=True)
+                # As kombu does it: line breaks and the like between the letters mean nothing.
+                data = base64.b64decode(body.encode("utf-8", "surrogatepass"))
             except (binascii.Error, ValueError):
                 raise MalformedError("the body is not base64") from None
         case _:
             raise MalformedError("an unknown body encoding")
     compression = headers.get("compression")
-    if compression is None:
+    if not compression:
         return data
     decompress = _DECOMPRESS.get(compression) if isinstance(compression, str) else None
     if decompress is None:
@@ -263,13 +262,13 @@ def _priority(entry: Mapping[str, Any]) -> int:
 
 
 def _time(value: object, what: str) -> datetime | None:
-    """Celery's times: ISO 8601, in UTC where they name no zone."""
-    if value is None:
+    """Celery's times: ISO 8601 as Celery reads it, in UTC where they name no zone. What is false is none."""
+    if not value:
         return None
     try:
-        if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+        time = maybe_iso8601(value) if isinstance(value, str) else None
+        if time is None:
             raise ValueError  # noqa: TRY301 - one way out for all that is no time
-        time = datetime.fromisoformat(value)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (ValueError, TypeError, OverflowError):
         raise MalformedError(f"{what} is not a time") from None

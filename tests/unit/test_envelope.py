@@ -211,7 +211,7 @@ def test_a_body_that_was_cut_off_or_spoilt_is_refused(kind: str, pack: Callable[
             opened(with_headers(spoilt, compression=kind))
 
 
-@pytest.mark.parametrize("kind", ["application/zstd", "gzip", "", 5, [], {}, True])
+@pytest.mark.parametrize("kind", ["application/zstd", "GZIP", "identity", 5, [1], {"a": 1}, True])
 def test_an_unknown_compression_is_refused(kind: object) -> None:
     with pytest.raises(MalformedError, match="compression"):
         opened(with_headers(compression=kind))

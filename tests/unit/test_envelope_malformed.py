@@ -72,9 +72,9 @@ def test_a_content_type_other_than_json_is_refused(content_type: object) -> None
     assert refusal(message(**{"content-type": content_type})) == "a content type other than JSON"
 
 
-@pytest.mark.parametrize("coding", ["latin-1", "utf-16", "binary ", "base64", 5, True, [1], {"a": 1}, "\ud800"])
-def test_a_content_encoding_other_than_utf_8_is_refused(coding: object) -> None:
-    assert refusal(message(**{"content-encoding": coding})) == "a content encoding other than UTF-8"
+@pytest.mark.parametrize("coding", [5, True, [1], {"a": 1}])
+def test_a_content_encoding_that_is_not_text_is_refused(coding: object) -> None:
+    assert refusal(message(**{"content-encoding": coding})) == "a content encoding that is not text"
 
 
 @pytest.mark.parametrize("value", [..., None, 5, True, [], {}, ["x"]])
@@ -217,7 +217,16 @@ def test_retries_are_a_whole_number(retries: object) -> None:
 
 @pytest.mark.parametrize(
     "time",
-    ["", "soon", "12:00", "2026", "2026-02-30", "2026-01-31T25:00", "٢٠٢٦-01-31", "0001-01-01T00:00+23:59", *ODD],
+    [
+        "soon",
+        "12:00",
+        "1",
+        "2026-02-30",
+        "2026-01-31T25:00",
+        "٢٠٢٦-01-31",
+        "0001-01-01T00:00+23:59",
+        *filter(None, ODD),
+    ],
 )
 @pytest.mark.parametrize("name", ["eta", "expires"])
 def test_eta_and_expires_are_times(name: str, time: object) -> None:
