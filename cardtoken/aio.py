@@ -14,7 +14,7 @@ from cardtoken.connection import connect_async
 from cardtoken.contract import DEFAULT, Lane, LookupResult
 from cardtoken.errors import ClosedError
 from cardtoken.message import AnyRequest, Receipt
-from cardtoken.options import SOCKET_TIMEOUT, UNDECODED, longest_wait, pools, untouched
+from cardtoken.options import UNDECODED, longest_wait, pools, untouched
 from cardtoken.receiving import Flag, Reader, Subscription
 from cardtoken.sending import Progress, Sender
 from cardtoken.steps import Ask, Pause, Steps
@@ -36,6 +36,8 @@ class AsyncClient:
         url_or_redis: "str | redis.asyncio.Redis",
         *,
         ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        key_file: str | Path | None = None,
         sentinel_master: str = "",
         sentinel_password: str | None = None,
         retry_for: float = 10.0,
@@ -45,9 +47,10 @@ class AsyncClient:
             url_or_redis = connect_async(
                 url_or_redis,
                 ca_file=Path(ca_file) if ca_file else None,
+                cert_file=Path(cert_file) if cert_file else None,
+                key_file=Path(key_file) if key_file else None,
                 sentinel_master=sentinel_master,
                 sentinel_password=sentinel_password,
-                socket_timeout=SOCKET_TIMEOUT,
             )
         elif not isinstance(url_or_redis, redis.asyncio.Redis):
             raise TypeError(f"AsyncClient takes a URL or a redis.asyncio.Redis, not {type(url_or_redis).__name__}")

@@ -13,7 +13,7 @@ from cardtoken.connection import connect
 from cardtoken.contract import DEFAULT, Lane, LookupResult
 from cardtoken.errors import ClosedError
 from cardtoken.message import AnyRequest, Receipt
-from cardtoken.options import SOCKET_TIMEOUT, UNDECODED, longest_wait, pools, untouched
+from cardtoken.options import UNDECODED, longest_wait, pools, untouched
 from cardtoken.receiving import Flag, Reader, Subscription
 from cardtoken.sending import Progress, Sender
 from cardtoken.steps import Ask, Pause, Steps
@@ -24,8 +24,9 @@ T = TypeVar("T")
 class Client:
     """Enqueue lookups, wait for one, read the results of many. One client serves all threads of a process.
 
-    Give it a URL (``redis://``, ``rediss://`` with ``ca_file`` for a private authority, ``unix://``, or
-    ``sentinel://HOST:PORT;sentinel://HOST:PORT/DB`` with ``sentinel_master``), or a ``redis.Redis`` of your own, whose
+    Give it a URL (``redis://``, ``rediss://`` with ``ca_file`` for a private authority and ``cert_file`` and
+    ``key_file`` for a client certificate, ``unix://``, or ``sentinel://HOST:PORT/DB;sentinel://HOST:PORT/DB`` with
+    ``sentinel_master``; ValueError says what is wrong with it), or a ``redis.Redis`` of your own, whose
     connections it then uses, with their timeouts and retries, and leaves open. It connects when it is first used, and
     a waiting ``lookup`` or ``results`` holds one connection.
 
@@ -42,6 +43,8 @@ class Client:
         url_or_redis: "str | redis.Redis",
         *,
         ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        key_file: str | Path | None = None,
         sentinel_master: str = "",
         sentinel_password: str | None = None,
         retry_for: float = 10.0,
@@ -51,9 +54,10 @@ class Client:
             url_or_redis = connect(
                 url_or_redis,
                 ca_file=Path(ca_file) if ca_file else None,
+                cert_file=Path(cert_file) if cert_file else None,
+                key_file=Path(key_file) if key_file else None,
                 sentinel_master=sentinel_master,
                 sentinel_password=sentinel_password,
-                socket_timeout=SOCKET_TIMEOUT,
             )
         elif not isinstance(url_or_redis, redis.Redis):
             raise TypeError(f"Client takes a URL or a redis.Redis, not {type(url_or_redis).__name__}")

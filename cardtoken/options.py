@@ -5,8 +5,6 @@ from typing import Any, Final
 
 from redis.client import NEVER_DECODE
 
-#: Seconds after which a Redis that does not answer counts as away.
-SOCKET_TIMEOUT: Final = 5.0
 #: The longest that a read waits in Redis, in seconds: a client that is closed is noticed after that.
 _LONGEST_WAIT: Final = 1.0
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import redis
 
+from cardtoken.bounded import UnusableServerError
 from cardtoken.errors import RedisRefusedError, RedisUnavailableError
 from cardtoken.refusals import code_of, text_of
 
@@ -60,6 +61,8 @@ def ask_all(commands: Sequence[Command], patience: float, *, tidying: bool = Fal
     for pause in pauses():
         try:
             answers = yield step
+        except UnusableServerError as error:
+            raise RedisUnavailableError(f"Redis {error}") from error
         except (redis.AuthenticationError, redis.ResponseError) as error:  # a new connection was refused
             raise _refused(commands[0], error) from None
         except (redis.ConnectionError, redis.TimeoutError) as error:

@@ -16,6 +16,8 @@ from celery.events import EventReceiver
 from celery.events.state import Task, Worker
 from flower import events
 
+from config import flower_health
+
 logger = logging.getLogger(__name__)
 
 _SHOWN: Final = "(as its producer sent it: not shown)"
@@ -51,11 +53,25 @@ class MaskingReceiver(EventReceiver):
         channel._handle_message = _checking(channel._handle_message)  # noqa: SLF001 - the one place before it is read
         return super().get_consumers(Consumer, channel)
 
+    def __init__(self, channel: Any, *args: Any, **kwargs: Any) -> None:
+        # Flower would wait twice as long after each failure, without an end: minutes, once an outage has lasted.
+        channel.ensure_connection(_told)
+        super().__init__(channel, *args, **kwargs)
+
     def event_from_message(self, body: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Hide what a producer tells of its own message."""
         if body.get("type") == "task-sent":
             body |= {"args": "()", "kwargs": _SHOWN}
         return super().event_from_message(body, *args, **kwargs)
+
+    def on_consume_ready(self, connection: Any, channel: Any, consumers: Any, *args: Any, **kwargs: Any) -> None:
+        """Note which connection it is that listens."""
+        flower_health.listen(channel.connection)
+        super().on_consume_ready(connection, channel, consumers, *args, **kwargs)
+
+
+def _told(error: Exception, _: float) -> None:
+    logger.warning("Redis cannot be reached (%s); trying on", type(error).__name__)
 
 
 def _checking(handle: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

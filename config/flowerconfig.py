@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tornado.options import options
 
-from config import flower_events
+from config import flower_events, flower_health
 
 _EX_CONFIG = 78
 
@@ -81,3 +81,4 @@ max_tasks = options.max_tasks if _said("max_tasks") else 10_000
 os.umask(0o077)
 
 flower_events.mask()
+flower_health.install()

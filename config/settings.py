@@ -26,6 +26,7 @@ from cardtoken.connection import SCHEMES, check_url
 from cardtoken.contract import Lane
 from cardtoken.other_lists import SEPARATORS, STEPS
 from cardtoken.secret import Secret
+from cardtoken.tls import check_certificate, check_readable
 from config.accounts import Accounts, plain_http_faults, read_accounts
 from config.environment import DOTENV, read_secret_files, variable_name, variables
 from config.faults import ConfigurationError, Fault, faults_of
@@ -122,9 +123,11 @@ class Settings(BaseSettings):
     redis_sentinel_master: str | None = Field(default=None, description="the primary's name in Sentinel, as mymaster")
     redis_sentinel_password: Secret | None = Field(default=None, description="the password of the sentinels")
     redis_ca_file: ReadableFile | None = Field(default=None, description="a readable PEM file of the authority")
+    redis_cert_file: Path | None = Field(default=None, description="a PEM file with the client's certificate")
+    redis_key_file: Path | None = Field(default=None, description="a PEM file with the key of REDIS_CERT_FILE")
     redis_url: Secret = Field(
         default=Secret("redis://127.0.0.1:6379/0"),
-        description="redis://HOST:PORT/DB, rediss://… with TLS, or sentinel://HOST:PORT;sentinel://HOST:PORT/DB",
+        description="redis://HOST:PORT/DB, rediss://… with TLS, or sentinel://HOST:PORT/DB;sentinel://HOST:PORT/DB",
     )
 
     http_connect_timeout: Seconds = Field(default=3, description="seconds, such as 3")
@@ -185,6 +188,22 @@ class Settings(BaseSettings):
     def _never_in_production(cls, value: object, info: ValidationInfo) -> object:
         if value and info.data.get("environment") == "production":
             raise ValueError("is refused where ENVIRONMENT is production")
+        return value
+
+    @field_validator("redis_cert_file")
+    @classmethod
+    def _readable_certificate(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_readable(value)
+        return value
+
+    @field_validator("redis_key_file")
+    @classmethod
+    def _key_of_the_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None:
+            check_readable(value)
+        if "redis_cert_file" in info.data:  # else it has a fault of its own
+            check_certificate(info.data["redis_cert_file"], value)
         return value
 
     @field_validator("redis_url")

@@ -9,7 +9,6 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from celery import Celery, bootsteps
 from celery.signals import (
@@ -24,7 +23,7 @@ from prometheus_client import start_http_server
 from redis import Redis, RedisError
 
 from cardtoken import __version__, status
-from cardtoken.connection import connect
+from cardtoken.connection import Endpoint
 from cardtoken.contract import Lane
 from cardtoken.error_description import describe_error
 from config import celeryconfig, inherited, queues
@@ -32,7 +31,8 @@ from config.faults import ConfigurationError
 from config.settings import Configuration, Settings, load
 from tasks import ending, faults, lookup, pool, startup
 from tasks.assembly import Worker, assemble
-from tasks.broker.connection import Amqp
+from tasks.broker.channel import HEALTH_CHECK
+from tasks.broker.connection import amqp_of
 from tasks.lookup import Lookups
 from tasks.providers import PROVIDERS
 from tasks.stores.clock import RedisClock
@@ -68,28 +68,45 @@ def _configured() -> Configuration:
         raise
 
 
-def _celery_settings(settings: Settings) -> dict[str, Any]:
-    """The part of Celery's settings that the environment decides."""
-    url = settings.redis_url.get_secret_value()
-    options: dict[str, Any] = {"socket_keepalive": True, "health_check_interval": 30}
-    if settings.redis_sentinel_master:
-        options["master_name"] = settings.redis_sentinel_master
-    if settings.redis_sentinel_password:
-        options["sentinel_kwargs"] = {"password": settings.redis_sentinel_password.get_secret_value()}
-    chosen: dict[str, Any] = {"broker_url": url, "broker_transport_options": options}
-    if url.startswith("rediss://"):
-        ca_file = str(settings.redis_ca_file) if settings.redis_ca_file else None
-        chosen["broker_use_ssl"] = {"ssl_cert_reqs": "required", "ssl_ca_certs": ca_file}
+def _endpoint(settings: Settings) -> Endpoint:
+    password = settings.redis_sentinel_password
+    return Endpoint(
+        settings.redis_url.get_secret_value(),
+        ca_file=settings.redis_ca_file,
+        cert_file=settings.redis_cert_file,
+        key_file=settings.redis_key_file,
+        sentinel_master=settings.redis_sentinel_master or "",
+        sentinel_password=password.get_secret_value() if password else None,
+    )
+
+
+def _celery_settings(endpoint: Endpoint) -> dict[str, Any]:
+    """The part of Celery's settings that the environment decides.
+
+    Our connections are the endpoint's. The options are for how often kombu looks at them, and for Flower's own
+    connection to the broker, which it makes for its page of queues.
+    """
+    options: dict[str, Any] = {"health_check_interval": HEALTH_CHECK, "socket_timeout": endpoint.socket_timeout}
+    if endpoint.sentinel_master:
+        options["master_name"] = endpoint.sentinel_master
+    if endpoint.sentinel_password:
+        options["sentinel_kwargs"] = {"password": endpoint.sentinel_password}
+    chosen: dict[str, Any] = {"broker_url": endpoint.url, "broker_transport_options": options}
+    if endpoint.url.startswith("rediss://"):
+        files = {"ssl_ca_certs": endpoint.ca_file, "ssl_certfile": endpoint.cert_file, "ssl_keyfile": endpoint.key_file}
+        named = {name: str(path) for name, path in files.items() if path is not None}
+        chosen["broker_use_ssl"] = {"ssl_cert_reqs": "required", **named}
     return chosen
 
 
 _ignored = inherited.forget(os.environ)
 configuration = _configured()
 pool.install()
+endpoint = _endpoint(configuration.settings)
 # Without fixups: DJANGO_SETTINGS_MODULE in the environment is another application's.
-app = Celery("cardtoken", set_as_current=True, amqp=Amqp, events=BatchedEvents, fixups=[])
+app = Celery("cardtoken", set_as_current=True, amqp=amqp_of(endpoint), events=BatchedEvents, fixups=[])
 app.config_from_object(celeryconfig)
-app.conf.update(_celery_settings(configuration.settings))
+app.conf.update(_celery_settings(endpoint))
 app.conf.task_queues = queues.queues(configuration.accounts)
 app.conf.task_routes = {
     f"lookup.{provider}": {"queue": queues.queue_name(provider, Lane.BULK)} for provider in configuration.accounts
@@ -158,14 +175,7 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
     ending.pidfile = options.get("pidfile")
     ending.leave_after(settings.http_total_timeout + _GRACE, _stopping)
     try:
-        password = settings.redis_sentinel_password
-        redis = connect(
-            settings.redis_url.get_secret_value(),
-            ca_file=settings.redis_ca_file,
-            sentinel_master=settings.redis_sentinel_master or "",
-            sentinel_password=password.get_secret_value() if password else None,
-            client_name="cardtoken-worker",
-        )
+        redis = endpoint.connect("cardtoken-worker")
         chosen = os.environ.get("CELERY_WORKER_POOL")
         startup.check_pool(options.get("pool") or conf.worker_pool, [*sys.argv, *(["-P", chosen] if chosen else ())])
         startup.check_options(options, conf, settings.redis_url.get_secret_value())
@@ -176,7 +186,7 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
             known=[queue.name for queue in queues.queues(PROVIDERS)],
             switched_off=set(PROVIDERS) - set(configuration.accounts),
         )
-        startup.check_redis(redis, _where(settings))
+        startup.check_redis(redis, endpoint.where)
         if settings.fault_point:
             faults.arm(settings.fault_point)
         _start_telling(settings, redis)
@@ -264,9 +274,3 @@ def _abandon(*_: Any) -> None:
     abandoned = threading.Event()
     abandoned.set()
     ending.leave_after(_ABANDON, abandoned)
-
-
-def _where(settings: Settings) -> str:
-    """Redis' address, without user and password."""
-    parts = urlsplit(settings.redis_url.get_secret_value().split(";")[0])
-    return f"{parts.hostname or '127.0.0.1'}:{parts.port or 6379}"

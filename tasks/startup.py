@@ -9,6 +9,8 @@ from typing import Any, Final
 from redis import AuthenticationError, Redis, RedisError, ResponseError
 from redis.exceptions import ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError
 
+from cardtoken.bounded import UnusableServerError
+
 logger = logging.getLogger(__name__)
 
 _OLDEST_REDIS = (6, 2)
@@ -129,6 +131,8 @@ def check_redis(redis: Redis, where: str) -> None:
         try:
             info = redis.info()
             break
+        except UnusableServerError as error:
+            raise StartupError(f"Redis at {where} {error}.") from error
         except AuthenticationError as error:
             raise StartupError(f"Redis at {where} refuses the user or password in REDIS_URL.") from error
         except ResponseError as error:
@@ -137,16 +141,17 @@ def check_redis(redis: Redis, where: str) -> None:
             if pause == _FIRST_PAUSE:
                 logger.warning("Redis at %s is not ready (%.100s); waiting for it", where, error)
         except (RedisError, OSError) as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise StartupError(
-                    f"Redis at {where} has a certificate that cannot be verified. Set REDIS_CA_FILE to the PEM file of "
-                    "the authority that signed it, and use the host name that it is for."
-                ) from error
             if pause == _FIRST_PAUSE:
                 logger.warning("Redis at %s is not there yet (%s); waiting for it", where, type(error).__name__)
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
     _check_version(info, where)
+    if info.get("role") == "slave":
+        logger.warning(
+            "Redis at %s is a replica, which takes no writes: lookups wait until it is promoted. REDIS_URL should name "
+            "the primary, or the sentinels that know it",
+            where,
+        )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise StartupError(

@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -53,13 +54,17 @@ class _Commands(click.Group):
 )
 @click.option("--redis-ca-file", envvar="REDIS_CA_FILE", default=None, help="Authority for rediss:// [REDIS_CA_FILE].")
 @click.option(
+    "--redis-cert-file", envvar="REDIS_CERT_FILE", default=None, help="Client certificate, PEM [REDIS_CERT_FILE]."
+)
+@click.option("--redis-key-file", envvar="REDIS_KEY_FILE", default=None, help="Its key, PEM [REDIS_KEY_FILE].")
+@click.option(
     "--sentinel-master",
     envvar="REDIS_SENTINEL_MASTER",
     default="",
     help="Name of the primary for sentinel:// [REDIS_SENTINEL_MASTER].",
 )
 @click.pass_context
-def cardtoken(ctx: click.Context, redis_url: str | None, redis_ca_file: str | None, sentinel_master: str) -> None:
+def cardtoken(ctx: click.Context, /, **connection: Any) -> None:
     """Look up what is behind a payment provider's card token, and look after the service that does it.
 
     \b
@@ -72,7 +77,7 @@ def cardtoken(ctx: click.Context, redis_url: str | None, redis_ca_file: str | No
     characters; --reveal shows them whole. Every command takes --json, and writes plain text where its output is no
     terminal.
     """
-    ctx.obj = Context(redis_url, redis_ca_file, sentinel_master)
+    ctx.obj = Context(**connection)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,13 +29,16 @@ class Context:
 
     redis_url: str | None
     redis_ca_file: str | None
+    redis_cert_file: str | None
+    redis_key_file: str | None
     sentinel_master: str
 
     def client(self, **options: Any) -> "Client":
         """A client on that Redis; it is closed when the command ends."""
         from cardtoken.client import Client
 
-        client = Client(self._url(), **self._options(), **options)
+        with _usage_errors():
+            client = Client(self._url(), **self._options(), **options)
         click.get_current_context().call_on_close(client.close)
         return client
 
@@ -42,7 +46,8 @@ class Context:
         """A connection to that Redis, for what is no lookup."""
         from cardtoken.connection import connect
 
-        redis = connect(self._url(), **self._options(), **options)
+        with _usage_errors():
+            redis = connect(self._url(), **self._options(), **options)
         click.get_current_context().call_on_close(redis.close)
         return redis
 
@@ -116,11 +121,21 @@ class Context:
         return url
 
     def _options(self) -> dict[str, Any]:
+        files = {"ca_file": self.redis_ca_file, "cert_file": self.redis_cert_file, "key_file": self.redis_key_file}
         return {
-            "ca_file": Path(self.redis_ca_file) if self.redis_ca_file else None,
+            **{name: Path(path) if path else None for name, path in files.items()},
             "sentinel_master": self.sentinel_master,
             "sentinel_password": _secret("REDIS_SENTINEL_PASSWORD"),
         }
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Where the client cannot be made of what was given, that is a mistake of the call."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(f"the connection to Redis: {error}") from None
 
 
 def _secret(name: str) -> str | None:

@@ -1,17 +1,33 @@
-"""The worker's connection to its broker: comes back soon, and says so once."""
+"""The app's connection to its broker: on bounded connections, comes back soon, and says so once."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, cast
 
 from celery.app.amqp import AMQP
 from kombu import Connection
+from kombu.connection import ConnectionPool, PooledConnection
+
+from cardtoken.connection import Endpoint
+from tasks.broker.channel import Transport
 
 #: Seconds between two tries to connect: the first, how much longer each next one is, and the longest. kombu's own go up
 #: to half a minute, for all of which a server that is back would not be noticed.
 _FIRST, _STEP, _LONGEST = 0.2, 0.4, 1.0
 
 
-class SoonBack(Connection):
+class _Led(Connection):
+    """Leads to one Redis, whatever URL Celery was given, and over whatever transport this process has for it."""
+
+    endpoint: ClassVar[Endpoint]
+    #: A worker has one of its own, see :func:`tasks.broker.transport.install`.
+    transport_class: ClassVar[type[Any]] = Transport
+
+    def get_transport_cls(self) -> type[Any]:
+        """The transport, for each kind of URL."""
+        return _Led.transport_class
+
+
+class SoonBack(_Led):
     """Tries often, and tells of the first failure of an outage alone."""
 
     def ensure_connection(
@@ -28,8 +44,25 @@ class SoonBack(Connection):
         kwargs |= {"interval_start": _FIRST, "interval_step": _STEP, "interval_max": _LONGEST}
         return super().ensure_connection(tell, max_retries, **kwargs)  # type: ignore[arg-type]  # None means for ever
 
+    def Pool(self, limit: int | None = None, **kwargs: Any) -> ConnectionPool:  # noqa: N802 - kombu's name
+        """Connections that lead to the same Redis; those of kombu's own pool would not."""
+        return _Pool(self, limit, **kwargs)
 
-class Amqp(AMQP):
-    """Celery's own, with that connection."""
 
-    Connection = SoonBack
+class _Pool(ConnectionPool):
+    connection: _Led
+
+    def new(self) -> Connection:
+        pooled = type("Pooled", (PooledConnection, _Led), {"endpoint": self.connection.endpoint})
+        return cast("Connection", pooled(self, **dict(self.connection._info(resolve=False))))  # noqa: SLF001
+
+
+def use_transport(transport: type[Any]) -> None:
+    """Let connections that are made from now on have this transport."""
+    _Led.transport_class = transport
+
+
+def amqp_of(endpoint: Endpoint) -> type[AMQP]:
+    """Celery's own, with connections to that Redis."""
+    connection = type("Connected", (SoonBack,), {"endpoint": endpoint})
+    return type("Amqp", (AMQP,), {"Connection": connection})

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: Seconds after which a wait is answered with nothing and begun anew: a server that answers nothing at all is away.
 _WAIT = 5
 #: Seconds that the answer may be late before the connection is given up.
-_GRACE = 10.0
+_GRACE = 3.0
 #: Seconds between two looks at the queues when nothing wakes the loop: for priorities, and for what others gave back.
 _LOOK = 1.0
 #: Seconds between two tries while Redis cannot be asked: the first, and the longest.

@@ -1,7 +1,6 @@
 """The worker's transport: kombu's own for everything but the lookup queues, which are claimed and not popped.
 
-Worker processes alone install it, under kombu's own names of schemes: producers and Flower keep kombu's transport, and
-a dotted ``broker_transport`` would lose the TLS of ``rediss://``.
+Worker processes alone install it: producers keep kombu's transport, and Flower has it on bounded connections.
 """
 
 import logging
@@ -12,17 +11,17 @@ from datetime import UTC, datetime
 from time import sleep
 from typing import Any, Final
 
-import kombu.transport
 from celery.exceptions import ImproperlyConfigured
 from celery.worker.state import maybe_shutdown
-from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 from redis import Redis, RedisError, ResponseError
 from redis.exceptions import NoPermissionError
 
+from tasks.broker import channel
 from tasks.broker.claims import Claim, Claims
+from tasks.broker.connection import use_transport
 from tasks.broker.intake import Intake
 from tasks.broker.pulse import Pulse
 from tasks.broker.pump import Pump
@@ -91,7 +90,7 @@ class _QoS(virtual.QoS):
         self._on_collect.cancel()
 
 
-class _Claiming(stock.Channel):
+class _Claiming(channel.Channel):
     """A channel on which lookup queues are claimed."""
 
     QoS = _QoS
@@ -222,9 +221,10 @@ class _Claiming(stock.Channel):
         super().close()
 
 
-class _OfAnEventLoop:
+class Transport(channel.Transport):
     """Remembers the event loop, for the channels that pump from it."""
 
+    Channel = _Claiming
     hub: Any = None
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
@@ -232,22 +232,8 @@ class _OfAnEventLoop:
         super().register_with_event_loop(connection, loop)
 
 
-class Transport(_OfAnEventLoop, stock.Transport):
-    Channel = _Claiming
-
-
-class _SentinelClaiming(_Claiming, stock.SentinelChannel):
-    """The same behind Sentinel."""
-
-
-class SentinelTransport(_OfAnEventLoop, stock.SentinelTransport):
-    Channel = _SentinelClaiming
-
-
 def install(broker: Broker) -> None:
     """Make this process's broker connections use the claiming transport."""
     global _broker  # noqa: PLW0603 - kombu makes channels itself and gives no way to hand them anything
     _broker = broker
-    aliases = kombu.transport.TRANSPORT_ALIASES
-    aliases["redis"] = aliases["rediss"] = f"{__name__}:Transport"
-    aliases["sentinel"] = f"{__name__}:SentinelTransport"
+    use_transport(Transport)
