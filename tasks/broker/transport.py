@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import sleep
-from typing import Any, Final
+from math import inf
+from time import monotonic, sleep
+from typing import Any, ClassVar, Final
 
 from celery.exceptions import ImproperlyConfigured
 from celery.worker.state import maybe_shutdown
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 DEFERRAL: Final = "lookup_deferral"
 #: Seconds between two tries to write to a server that takes no writes.
 _REFUSED_PAUSE: Final = 1.0
+#: Seconds after which that is told again.
+_TELL_AGAIN: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ class _Claiming(channel.Channel):
 
     QoS = _QoS
     _pump: Pump | None = None
+    #: When it was told last that Redis takes no writes.
+    told_at: ClassVar[float] = -inf
     #: How many clients heard what was told to all last; None: nothing was told yet, or Redis did not answer.
     receivers: int | None = None
 
@@ -115,17 +120,16 @@ class _Claiming(channel.Channel):
     def _queue_bind(self, *args: Any, **kwargs: Any) -> None:
         """The first write on a connection, which a server refuses while it is a replica, lacks replicas or is full.
 
-        Celery would end the worker for that. It passes, so it is waited for; and told once.
+        Celery would end the worker for that. It passes, so it is waited for; and told once, however many threads wait.
         """
-        told = False
         while True:
             try:
                 super()._queue_bind(*args, **kwargs)
             except NoPermissionError as error:
                 raise ImproperlyConfigured(f"the user of REDIS_URL may not do what a worker must: {error}") from None
             except ResponseError as error:
-                if not told:
-                    told = True
+                if monotonic() - _Claiming.told_at > _TELL_AGAIN:
+                    _Claiming.told_at = monotonic()
                     why = str(error).rpartition("caused error: ")[2]
                     logger.warning("Redis takes no writes (%.200s); trying on", why)
                 sleep(_REFUSED_PAUSE)
