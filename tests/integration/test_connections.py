@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from cardtoken import bounded, names
 from cardtoken.connection import Endpoint
@@ -137,7 +138,7 @@ def test_a_subscription_that_goes_silent_is_made_again(
 
     def listen() -> None:
         while not stopping.is_set():
-            with suppress(redis.RedisError, OSError), app.connection() as connection:
+            with suppress(redis.RedisError, OperationalError, OSError), app.connection() as connection:
                 receiver = app.events.Receiver(connection, handlers={"*": lambda event: heard.add(event["number"])})
                 receiver.should_stop = False
                 for _ in receiver.itercapture(wakeup=False):
@@ -152,9 +153,14 @@ def test_a_subscription_that_goes_silent_is_made_again(
 
     listening = threading.Thread(target=listen, daemon=True)
     listening.start()
-    heard_of(1)
-    proxy.silence(after=20 if cut_message else None)
-    heard_of(2)
+    try:
+        heard_of(1)
+        proxy.silence(after=20 if cut_message else None)
+        heard_of(2)
+    finally:
+        stopping.set()
+        proxy.cut()
+        listening.join(10)
 
 
 def publish(server: RedisServer, number: int) -> None:

@@ -30,10 +30,10 @@ def test_a_flower_that_has_not_reached_redis_is_not_well_until_it_has(
                 except requests.ConnectionError:
                     return None
 
-            first = until(health)
+            first = until(health, 60, 0.1)
             assert (first.status_code, first.text) == (503, "Redis was not reached yet")
             proxy.fault_of_new = Fault.NONE
-            until(lambda: True if (answer := health()) is not None and answer.status_code == 200 else None)
+            until(lambda: True if (answer := health()) is not None and answer.status_code == 200 else None, 60, 0.1)
         finally:
             flower.child.stop()
 
