@@ -24,7 +24,7 @@ _PASSING_WORDS: Final = (
     *("BUSY", "LOADING", "MISCONF", "READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM"),
     "max number of clients",
 )
-_LONGEST_PAUSE = 5.0
+_LONGEST_PAUSE = 1.0
 
 
 class StartupError(Exception):
@@ -126,11 +126,27 @@ def is_passing(error: ResponseError) -> bool:
 
 def check_redis(redis: Redis, where: str) -> None:
     """Wait until Redis is there, then refuse one that is too old or may evict; ``where`` is its URL without secrets."""
+    info = _info(redis, where)
+    _check_version(info, where)
+    if info.get("role") == "slave":
+        logger.warning(
+            "Redis at %s is a replica, which takes no writes: lookups wait until it is promoted. REDIS_URL should name "
+            "the primary, or the sentinels that know it",
+            where,
+        )
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise StartupError(
+            f"Redis at {where} has maxmemory-policy {policy}: when its memory is full it would throw away lookups and "
+            "results. Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf)."
+        )
+
+
+def _info(redis: Redis, where: str) -> dict[str, Any]:
     pause = _FIRST_PAUSE
     while True:
         try:
-            info = redis.info()
-            break
+            return redis.info()
         except UnusableServerError as error:
             raise StartupError(f"Redis at {where} {error}.") from error
         except AuthenticationError as error:
@@ -145,19 +161,6 @@ def check_redis(redis: Redis, where: str) -> None:
                 logger.warning("Redis at %s is not there yet (%s); waiting for it", where, type(error).__name__)
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
-    _check_version(info, where)
-    if info.get("role") == "slave":
-        logger.warning(
-            "Redis at %s is a replica, which takes no writes: lookups wait until it is promoted. REDIS_URL should name "
-            "the primary, or the sentinels that know it",
-            where,
-        )
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        raise StartupError(
-            f"Redis at {where} has maxmemory-policy {policy}: when its memory is full it would throw away lookups and "
-            "results. Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf)."
-        )
 
 
 def _check_version(info: dict[str, object], where: str) -> None:
