@@ -133,7 +133,7 @@ def test_an_unexpected_error_is_one_lookups_and_not_its_lists(
     assert outcomes[1] == Failure(Category.INTERNAL, "an unexpected error in this service")
     assert [type(outcome) for outcome in outcomes] == [Found, Failure, Found]
     [line] = caplog.messages
-    assert re.fullmatch(rf"lookup {TASK}:1 ended in RuntimeError at tasks/engine\.py:\d+", line)
+    assert re.fullmatch(rf"lookup {TASK}:1 ended in RuntimeError at tasks/question\.py:\d+", line)
     assert "confidential" not in caplog.text
     assert sent(asked[1]) not in caplog.text
 
@@ -227,11 +227,11 @@ class ShortOfFiles:
         self._http = http
         self.left = left
 
-    def send(self, request: HttpRequest, until: float | None = None) -> HttpResponse | Failure:
+    def send(self, request: HttpRequest, until: float | None = None, **options: Any) -> HttpResponse | Failure:
         self.left -= 1
         if self.left < 0:
             return Failure(Category.UNAVAILABLE, "no file descriptor is left", local=True)
-        return self._http.send(request, until)
+        return self._http.send(request, until, **options)
 
 
 def test_a_call_that_this_worker_could_not_make_is_charged_to_nobody(
