@@ -36,6 +36,8 @@ Step = Settled | Postponed | Held | Untouched
 LINGER = 0.05
 #: Seconds after which a lookup may be asked for again for which this worker had no room.
 _NO_ROOM_PAUSE = 1.0
+#: Seconds after which it is logged again that there is none.
+_TELL_AGAIN = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Engine:
         self._grace = timedelta(seconds=not_found_grace)
         self._stopping = stopping or threading.Event()
         self._now = now
+        #: When it was logged last that this machine lacks something.
+        self._short_at = -math.inf
         scheme = provider.access_tokens
         # On a connection of its own: what another account's request left on one must not be taken for a token.
         alone = partial(http.send, alone=True)
@@ -240,6 +244,9 @@ class Engine:
 
     def _without_room(self, lookup: Lookup, failure: Failure) -> Step:
         """This worker could not make the call: nothing is charged, and another one may have what it lacks."""
+        if monotonic() - self._short_at > _TELL_AGAIN:
+            self._short_at = monotonic()
+            logger.warning("calls to %s go back uncharged: %s", self._provider.name, failure.message)
         if self._too_late(lookup, _NO_ROOM_PAUSE):
             return self._settled(lookup, replace(failure, category=Category.INTERNAL))
         return Held(lookup, _NO_ROOM_PAUSE, Reason.WORKER)
