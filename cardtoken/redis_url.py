@@ -9,7 +9,7 @@ TLS: Final = "rediss://"
 UNIX: Final = "unix://"
 #: What a worker takes. The client takes a Unix socket too, which Celery would spell otherwise.
 SCHEMES: Final = ("redis://", TLS, SENTINEL)
-_HOW: Final = "write it behind every host, as sentinel://HOST:26379/{0};sentinel://HOST:26379/{0}"
+_HOW: Final = "write its number behind every host, as sentinel://HOST:26379/{0};sentinel://HOST:26379/{0}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ def parse_url(url: str, schemes: tuple[str, ...] = (*SCHEMES, UNIX)) -> RedisUrl
 
 
 def _split(part: str, schemes: tuple[str, ...]) -> SplitResult:
+    if "," in part.rpartition("@")[2]:
+        raise ValueError(f"must have ; between hosts, not a comma: {_HOW.format('N')}")
     try:
         parts = urlsplit(part)
         _ = parts.port
@@ -79,7 +81,7 @@ def _database(parts: list[SplitResult]) -> int | None:
     numbers = [int(part.path.removeprefix("/")) if part.path.removeprefix("/") else None for part in parts]
     first, said = numbers[0], {number for number in numbers if number is not None}
     if len(said) > 1:
-        raise ValueError(f"names several databases; choose one, and {_HOW.format('N')}")
+        raise ValueError(f"names several databases; choose one; {_HOW.format('N')}")
     if first is None and said - {0}:
         raise ValueError(f"names a database that Celery producers would not see; {_HOW.format(said.pop())}")
     return first

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from celery import Celery
 
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server, free_port
@@ -39,12 +40,20 @@ def sentinel(redis_server: RedisServer, tmp_path: Path) -> Iterator[int]:
     child.stop()
 
 
-def test_sentinel_finds_the_primary_for_queues_and_results(
+def test_sentinel_finds_the_primary_for_worker_and_producer_in_the_same_database(
     redis_server: RedisServer, simulator: Simulator, sentinel: int
 ) -> None:
     service = Service(redis_server, simulator)
     service.redis.flushall()
-    url = f"sentinel://127.0.0.1:{sentinel}/0"
+    # The first sentinels are down, as on the host of a primary that died.
+    hosts = ("127.0.0.1:1", "not-a-host.invalid:26379", f"127.0.0.1:{sentinel}")
+    url = ";".join(f"sentinel://{host}/2" for host in hosts)
+    # A stock producer waits half a minute for those; it has the one that answers first.
+    producers = ";".join(f"sentinel://{host}/2" for host in reversed(hosts))
+    service.redis = redis.Redis.from_url(redis_server.url.removesuffix("/0") + "/2")
+    service.producer = Celery("a-producer-of-its-own", broker=producers)
+    options = {"master_name": "mymaster", "sentinel_kwargs": {"password": "sentinel-pass"}}
+    service.producer.conf.broker_transport_options = options
     with service.worker(
         REDIS_URL=url, REDIS_SENTINEL_MASTER="mymaster", REDIS_SENTINEL_PASSWORD="sentinel-pass"
     ) as worker:

@@ -326,3 +326,9 @@ def test_an_empty_variable_hides_nothing_in_dot_env(environment: Environment) ->
 def test_what_is_wrong_in_dot_env_is_a_fault_too(environment: Environment) -> None:
     environment.file(".env", "RETRY_MAX_ATTEMPTS=never\nOTHERS=canary\n")
     assert environment.fault().variable == "RETRY_MAX_ATTEMPTS"
+
+
+def test_a_database_that_producers_would_not_see_is_refused_with_the_right_form(environment: Environment) -> None:
+    fault = environment.fault(REDIS_URL="sentinel://:canary@a;sentinel://:canary@b/2", REDIS_SENTINEL_MASTER="mymaster")
+    assert fault.variable == "REDIS_URL"
+    assert "sentinel://HOST:26379/2;sentinel://HOST:26379/2" in fault.problem
