@@ -16,20 +16,23 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract test soak bench check trials tools programs lint types imports lock clean
+.PHONY: help install demo up contract test soak bench check trials tools programs lint types imports lock clean another-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed ## make .venv from the locked requirements
 
-# Compiled as they are used: of the tools most modules never are.
 $(VENV)/installed: requirements/dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not ((3, 11) <= v < (3, 14)) and "Python 3.11 to 3.13 is needed; this is %d.%d. Say which, as in: make PYTHON=python3.12 …" % v)'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PYTHON) -m sandbox.install $(VENV) requirements/dev.txt --editable
 	@touch $@
+
+# What there is already is made anew where PYTHON names another one, or its own Python is gone.
+identity = $(shell $(1) -c 'import sys; print("%d.%d.%d:" % sys.version_info[:3] + sys.base_prefix)' 2>/dev/null)
+wanted := $(if $(filter file,$(origin PYTHON)),%,$(call identity,$(PYTHON)))
+$(foreach each,$(wildcard $(VENV) $(VENV)-*),$(if $(filter $(wanted),$(call identity,$(each)/bin/python)),,$(eval $(each)/installed: another-python)))
+another-python:
 
 demo: $(VENV)/installed ## see the main job end to end: Redis, providers, worker, records (ends by itself)
 	@$(BIN)/python -m sandbox.demo
@@ -50,8 +53,7 @@ bench: $(VENV)-bench/installed $(VENV)-peers/installed $(VENV)-peers-arq/install
 	@$(VENV)-bench/bin/python -m bench $(BENCH_ARGS)
 
 $(VENV)-%/installed: requirements/%.txt
-	$(PYTHON) -m venv --clear $(VENV)-$*
-	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(PYTHON) -m sandbox.install $(VENV)-$* $<
 	@touch $@
 
 check: lint types imports trials ## lint, types, import rules, and the tests that need more than Python

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -13,14 +12,15 @@ from typing import Any
 
 from celery import Celery
 from redis import Redis
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from sandbox.group import Processes, signals_as_ctrl_c
-from sandbox.processes import wait_for_line
-from sandbox.redis_server import RedisServer
+from sandbox.processes import ChildEndedError, start, wait_for_line
+from sandbox.redis_server import RedisServer, ServerError
+from sandbox.surroundings import ROOT, Ports, environment
 
-ROOT = Path(__file__).parent.parent
 RESULTS, DEAD_LETTERS = "token-records:demo", "lookup:dead-letters"
 #: Seconds after which a lookup that has no result is a failure of the demo.
 PATIENCE = 40
@@ -60,78 +60,77 @@ EXAMPLES = (
 class Demo:
     """The processes of the demo, and what it prints."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, ports: Ports) -> None:
         self._console = console
+        self._ports = ports
 
     def run(self) -> int:
-        """Show it; answers the exit status."""
+        """Show it; return the exit status."""
         begun = time.monotonic()
         say = self._console.print
-        with RedisServer() as server, tempfile.TemporaryDirectory() as folder:
+        for line in self._ports.taken[:2]:
+            say(line)
+        with RedisServer(port=self._ports.redis) as server, tempfile.TemporaryDirectory() as folder:
             redis: Redis = Redis.from_url(server.url)
             version: Any = redis.info("server")
             name = f"{version.get('server_name', 'redis')} {version.get('valkey_version', version['redis_version'])}"
-            say(f"[bold]Redis[/]       {name} at {server.url}")
-            with Processes(width=9) as processes:
-                simulator = processes.start("providers", [sys.executable, "-m", "simulator"], cwd=ROOT)
+            say(f"[bold]Redis[/]      {name} at {server.url}")
+            command = [sys.executable, "-m", "simulator", "--port", str(self._ports.simulator)]
+            simulator = start(command, name="providers", cwd=ROOT)
+            try:
                 url = wait_for_line(simulator, r"listening on (\S+)", 20).group(1)
-                say(f"[bold]Providers[/]   OPay and Afterpay PayNow, simulated, at {url}")
-                say("[bold]Worker[/]      celery -A tasks worker\n")
-                command = [sys.executable, "-m", "celery", "-q", "-A", "tasks", "worker", "-l", "INFO"]
-                worker = processes.start("worker", command, env=environment(server.url, url, folder), cwd=ROOT)
-                wait_for_line(worker, r" ready\.", 30)
-                send(server.url)
-                say(f"[bold]Sent[/]        {len(EXAMPLES)} lookups, in one message for each provider\n")
-                results = wait(redis)
-            self._show(results, redis)
-            wrong = [*differences(results), *leftovers(redis)]
+                say(f"[bold]Providers[/]  OPay and Afterpay PayNow, simulated, at {url}")
+                say("[bold]Worker[/]     celery -A tasks worker")
+                with Processes(width=6) as processes:
+                    command = [sys.executable, "-m", "celery", "-q", "-A", "tasks", "worker", "-l", "INFO"]
+                    surroundings = environment(server.url, url, folder)
+                    worker = processes.start("worker", command, env=surroundings, cwd=Path(folder))
+                    wait_for_line(worker, r" ready\.", 60)
+                    say(f"[bold]Sent[/]       {len(EXAMPLES)} lookups, in one message for each provider")
+                    send(server.url)
+                    results = wait(redis)
+            finally:
+                simulator.stop()
+            dead = dead_letters(redis)
+            wrong = [*differences(results), *leftovers(redis, dead)]
+        self._show(results, dead)
         for line in wrong:
             say(f"[red]{line}[/]")
-        say(f"\nDone in {time.monotonic() - begun:.1f} s. Next: `make test`, README.md, docs/architecture.md.")
+        say(f"Done in {time.monotonic() - begun:.1f} s. Next: `make up`, to try it yourself; README.md.")
         return 1 if wrong else 0
 
-    def _show(self, results: Mapping[str, dict[str, Any]], redis: Redis) -> None:
-        table = Table(title="\nResults, in the stream " + RESULTS, title_justify="left")
+    def _show(self, results: Mapping[str, dict[str, Any]], dead: Sequence[str]) -> None:
+        first = EXAMPLES[0].about
+        self._console.print(f"\n[bold]A record[/], from the stream {RESULTS}, shortened")
+        self._console.print(shortened(results.get(first)), highlight=False, markup=False)
+        title = f"\n{len(results)} records; {len(dead)} that failed are dead letters too ({DEAD_LETTERS})"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for heading in ("lookup", "status", "brand", "last4", "tries", "why"):
-            table.add_column(heading, overflow="fold")
+            table.add_column(heading, overflow="fold", no_wrap=heading == "lookup")
         for example in EXAMPLES:
             if (result := results.get(example.about)) is not None:
                 token, error = result["token"] or {}, result["error"] or {}
-                why = " ".join(str(error[key]) for key in ("category", "code") if error.get(key))
+                why = [str(error[key]) for key in ("category", "code") if error.get(key)]
                 status = {"found": "green", "failed": "red"}.get(result["status"], "yellow")
-                cells = (token.get("brand"), token.get("last4"), str(result["attempts"]), why)
+                cells = (token.get("brand"), token.get("last4"), str(result["attempts"]), " ".join(why))
                 table.add_row(example.about, f"[{status}]{result['status']}[/]", *cells)
         self._console.print(table)
-        for example in EXAMPLES[:2]:
-            self._console.print(f"\n[bold]The record of {example.about}[/], as a consumer reads it")
-            self._console.print_json(json.dumps(results.get(example.about)))
-        self._console.print(f"\n[bold]Dead letters[/], in the stream {DEAD_LETTERS}")
-        letters: Any = redis.xrange(DEAD_LETTERS)
-        for _, fields in letters:
-            letter = {key.decode(): value.decode() for key, value in fields.items()}
-            shown = ("lookup_id", "provider", "account", "lane", "category", "code", "failed_at")
-            self._console.print_json(json.dumps({key: letter[key] for key in shown}), indent=None)
 
 
-def environment(redis_url: str, providers_url: str, folder: str) -> dict[str, str]:
-    """The worker's, with the sample credentials of the providers' public documentation and files for secrets."""
-    secrets = {
-        "OPAY_PRIVATE_KEY": "OPAYPRV16160617080050.388604510744898",
-        "AFTERPAY_CLIENT_SECRET": "merchantABC",
-    }
-    for name, value in secrets.items():
-        Path(folder, name).write_text(value)
-    return {
-        **os.environ,
-        "REDIS_URL": redis_url,
-        "OPAY_BASE_URL": providers_url,
-        "OPAY_MERCHANT_ID": "256612345678901",
-        "AFTERPAY_BASE_URL": providers_url,
-        "AFTERPAY_CLIENT_ID": "afterpay",
-        "RETRY_BASE_DELAY": "0.4",
-        "RETRY_MAX_ATTEMPTS": "4",
-        **{f"{name}_FILE": str(Path(folder, name)) for name in secrets},
-    }
+def shortened(result: Mapping[str, Any] | None) -> str:
+    """The JSON of a record, with what a first look needs, in three lines."""
+    if result is None:
+        return "null"
+    token = result["token"] or {}
+    head, body, tail = (
+        json.dumps(each)[1:-1]
+        for each in (
+            {name: result[name] for name in ("lookup_id", "provider", "status")},
+            {"token": {name: token.get(name) for name in ("brand", "first6", "last4")}},
+            {name: result[name] for name in ("error", "attempts", "metadata")},
+        )
+    )
+    return f"{{{head},\n {body},\n {tail}}}"
 
 
 def send(redis_url: str) -> None:
@@ -167,12 +166,16 @@ def differences(results: Mapping[str, dict[str, Any]]) -> Sequence[str]:
     return wrong
 
 
-def leftovers(redis: Redis) -> Sequence[str]:
+def dead_letters(redis: Redis) -> Sequence[str]:
+    """The ids of the lookups among the dead letters, sorted."""
+    letters: Any = redis.xrange(DEAD_LETTERS)
+    return sorted(fields[b"lookup_id"].decode() for _, fields in letters)
+
+
+def leftovers(redis: Redis, dead: Sequence[str]) -> Sequence[str]:
     """What is there besides one result for each example, and a dead letter for each that failed."""
     published: Any = redis.xrange(RESULTS)
     found = sorted(fields[b"lookup_id"].decode() for _, fields in published)
-    letters: Any = redis.xrange(DEAD_LETTERS)
-    dead = sorted(fields[b"lookup_id"].decode() for _, fields in letters)
     wrong = []
     if len(found) != len(set(found)):
         wrong.append(f"some lookups have more than one result: {', '.join(found)}")
@@ -184,12 +187,16 @@ def leftovers(redis: Redis) -> Sequence[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; 0 when all was as it should be, 1 when not, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__)
-    parser.parse_args(argv)
+    parser.add_argument("--any-ports", action="store_true", help="free ports, in place of the usual ones")
+    options = parser.parse_args(argv)
     try:
         with signals_as_ctrl_c():
-            return Demo(Console()).run()
+            return Demo(Console(), Ports.choose(usual=not options.any_ports)).run()
     except KeyboardInterrupt:
         return 130
+    except (ChildEndedError, ServerError, TimeoutError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
 
 
 if __name__ == "__main__":

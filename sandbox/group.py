@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,9 @@ def signals_as_ctrl_c() -> Iterator[None]:
 
 
 class Processes:
-    """Several named children whose lines are shown together, each behind its name.
+    """Several named children whose lines are shown together, each behind its name, those that are empty left out.
+
+    On a terminal a line that is wider goes on below itself, also behind the name.
 
     Leaving the context stops them, the latest first, each within `grace` seconds; an interrupt meanwhile
     kills the rest. Inside it SIGTERM and SIGHUP act as Ctrl-C does. Colour only on a terminal, and not with
@@ -112,8 +115,18 @@ class Processes:
             self._out.flush()
 
     def _tee(self, name: str) -> Callable[[str], None]:
+        prefix = plain = f"{name:<{self._width}} |"
+        terminal = self._out.isatty()
         colour = next(self._colours)
-        prefix = f"{name:<{self._width}} |"
-        if self._out.isatty() and not os.environ.get("NO_COLOR"):
-            prefix = f"\033[{colour}m{prefix}\033[0m"
-        return lambda line: self.say(f"{prefix} {line}")
+        if terminal and not os.environ.get("NO_COLOR"):
+            prefix = f"\033[{colour}m{plain}\033[0m"
+
+        def show(line: str) -> None:
+            wrapped = [line]
+            if terminal:
+                width = (os.get_terminal_size(self._out.fileno()).columns or 80) - len(plain) - 1
+                wrapped = textwrap.wrap(line, max(width, 20), subsequent_indent=" " * 9, break_on_hyphens=False)
+            if line.strip():
+                self.say("\n".join(f"{prefix} {each}" for each in wrapped))
+
+        return show

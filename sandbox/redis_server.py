@@ -93,6 +93,17 @@ def free_port() -> int:
     raise ServerError(f"no free port found on {HOST} between {PORTS.start} and {PORTS.stop - 1}")
 
 
+def port_or_another(port: int) -> int:
+    """The port on 127.0.0.1, or a free one where it is taken or 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return free_port()
+        return port or free_port()
+
+
 class RedisServer:
     """A server on 127.0.0.1 which evicts nothing and keeps nothing, unless `appendonly` or `extra` say so.
 

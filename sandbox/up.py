@@ -5,19 +5,20 @@ Flower. Nothing of it outlives this command, and nothing is kept.
 """
 
 import argparse
-import os
 import re
 import secrets
-import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
-from sandbox.demo import ROOT, environment
 from sandbox.group import Processes, signals_as_ctrl_c
-from sandbox.processes import wait_for_line
-from sandbox.redis_server import RedisServer, free_port
+from sandbox.processes import Child, ChildEndedError, wait_for_line
+from sandbox.redis_server import RedisServer, ServerError
+from sandbox.surroundings import ROOT, Ports, environment
 
 
 def procfile() -> dict[str, str]:
@@ -26,73 +27,80 @@ def procfile() -> dict[str, str]:
     return dict(re.split(r":\s+", line, maxsplit=1) for line in lines if line and not line.startswith("#"))
 
 
-def up(port: int) -> int:
-    """Run it; answers the exit status."""
-    flower_port, password = _free(port), secrets.token_urlsafe(9)
-    metrics = {lane: free_port() for lane in ("interactive", "bulk")}
+def up(ports: Ports) -> int:
+    """Run it; return the exit status."""
+    password = secrets.token_urlsafe(9)
+    for line in ports.taken:
+        sys.stdout.write(f"{line}\n")
     with (
         tempfile.TemporaryDirectory() as folder,
-        RedisServer(appendonly=True) as server,
+        RedisServer(port=ports.redis, appendonly=True) as server,
         Processes(width=11) as processes,
     ):
         processes.watch(server.child)
-        simulator = processes.start("providers", [sys.executable, "-m", "simulator"], cwd=ROOT)
+        command = [sys.executable, "-m", "simulator", "--port", str(ports.simulator)]
+        simulator = processes.start("providers", command, cwd=ROOT)
         url = wait_for_line(simulator, r"listening on (\S+)", 20).group(1)
         chosen = {
             **environment(server.url, url, folder),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-            "FLOWER_PORT": str(flower_port),
+            "FLOWER_PORT": str(ports.flower),
             "FLOWER_BASIC_AUTH": f"demo:{password}",
             "FLOWER_DB": f"{folder}/flower/tasks",
-            **{f"{lane.upper()}_METRICS_PORT": str(port) for lane, port in metrics.items()},
+            "FLOWER_LOGGING": "warning",
+            "INTERACTIVE_METRICS_PORT": str(ports.interactive_metrics),
+            "BULK_METRICS_PORT": str(ports.bulk_metrics),
         }
-        for name, command in procfile().items():
-            child = processes.start(name, ["/bin/sh", "-c", f"exec {command}"], env=chosen, cwd=ROOT)
-            if "worker" in command:
+        for name, command_line in procfile().items():
+            # Without the banners: what to type next has to stay on the screen.
+            shell = ["/bin/sh", "-c", f"exec {command_line.replace('celery ', 'celery -q ', 1)}"]
+            child = processes.start(name, shell, env=chosen, cwd=Path(folder))
+            if "worker" in command_line:
                 wait_for_line(child, r" ready\.", 60)
-        processes.say(_next(server.url, flower_port, password, metrics))
+            else:
+                _wait_for_answer(f"http://127.0.0.1:{ports.flower}/healthcheck", child, 60)
+        processes.say(_next(server.url, ports, password))
         return processes.run()
 
 
-def _next(redis_url: str, flower_port: int, password: str, metrics: Mapping[str, int]) -> str:
-    where = ", ".join(f"http://127.0.0.1:{port}/metrics ({lane})" for lane, port in metrics.items())
+def _wait_for_answer(url: str, child: Child, timeout: float) -> None:
+    """Wait until something is served at the URL, the child has ended, or the time is up; `Processes.run` goes on."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end and child.poll() is None:
+        with suppress(OSError), urlopen(url, timeout=5):  # noqa: S310 - our own, over http
+            return
+        time.sleep(0.1)
+
+
+def _next(redis_url: str, ports: Ports, password: str) -> str:
     return f"""
-Everything runs, until Ctrl-C. In another terminal:
+Everything runs, until Ctrl-C. In another terminal, in this folder:
 
+  . .venv/bin/activate
   export REDIS_URL={redis_url}
-  .venv/bin/cardtoken lookup opay OPAY_TOKEN_visa
-  .venv/bin/cardtoken lookup afterpay timeout-2
-  .venv/bin/cardtoken status --watch
+  cardtoken lookup opay OPAY_TOKEN_visa
+  cardtoken lookup afterpay timeout-2
+  cardtoken status --watch
 
-Flower: http://127.0.0.1:{flower_port} (user demo, password {password}).
-Metrics: {where}
-References that the simulated providers know: simulator/README.md.
+Flower    http://127.0.0.1:{ports.flower} (user demo, password {password})
+Metrics   http://127.0.0.1:{ports.interactive_metrics}/metrics (interactive)
+          http://127.0.0.1:{ports.bulk_metrics}/metrics (bulk)
+Providers http://127.0.0.1:{ports.simulator}; simulator/README.md has what they know
 """
-
-
-def _free(port: int) -> int:
-    """The port, or another one where it is taken or 0."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return free_port()
-        return port or free_port()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when asked to stop; else what the process ended with that ended by itself."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.up", description=__doc__)
-    parser.add_argument(
-        "--flower-port", type=int, default=5555, help="another is taken where it is in use (default: 5555)"
-    )
+    parser.add_argument("--any-ports", action="store_true", help="free ports, in place of the usual ones")
     options = parser.parse_args(argv)
     try:
         with signals_as_ctrl_c():
-            return up(options.flower_port)
+            return up(Ports.choose(usual=not options.any_ports))
     except KeyboardInterrupt:
         return 0
+    except (ChildEndedError, ServerError, TimeoutError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
 
 
 if __name__ == "__main__":

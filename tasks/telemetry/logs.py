@@ -6,7 +6,7 @@ words is named in ``FIELDS``: Celery's own records carry a message's arguments.
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from celery.app import trace
@@ -32,6 +32,8 @@ FIELDS: Final = (
 )
 _NAMES: Final = {"levelname": "level", "name": "logger"}
 _SHOWN: Final = frozenset({*FIELDS, *_NAMES, *_NAMES.values(), "message", "timestamp", "exc_info"})
+#: Loggers, by the first part of their name, whose lines need not say whose they are on a terminal.
+_OURS: Final = frozenset({"lookup", "tasks", "celery", "root"})
 #: logger → the least severe level it may speak at. Below it, each of these has a message with a URL and its query, a
 #: message's arguments, or a body in it; Celery's strategy has a line for each message that comes.
 _TAMED: Final = {
@@ -79,19 +81,33 @@ class _Json(JsonFormatter):
 
 
 class _Console(logging.Formatter):
-    """For a terminal."""
+    """For people: the time, what happened and to what, in a line that mostly fits 80 columns."""
 
     def __init__(self, redactor: Redactor) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s", datefmt="%H:%M:%S")
+        super().__init__("%(asctime)s %(message)s", datefmt="%H:%M:%S")
         self._redactor = redactor
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        given = ((name, record.__dict__.get(name)) for name in FIELDS)
-        fields = "  ".join(f"{name}={value}" for name, value in given if value is not None)
-        return f"{super().formatMessage(record)}  {fields}".rstrip()
+        origin = record.name.partition(".")[0]
+        level = "" if record.levelno == logging.INFO else f"{record.levelname} "
+        words = _ended(record.__dict__) if "status" in record.__dict__ else record.message
+        whence = "" if origin in _OURS else f"{origin}: "
+        task_id = record.__dict__.get("task_id") if "again_in" in record.__dict__ else None
+        return f"{record.asctime} {level}{whence}{words}{f' [{task_id[:8]}]' if task_id else ''}"
 
     def format(self, record: logging.LogRecord) -> str:
         return self._redactor.text(super().format(record))
+
+
+def _ended(fields: Mapping[str, Any]) -> str:
+    """How a lookup ended: ``failed    opay bulk order-2: unavailable 90, 4 attempts, 1.9 s``."""
+    account = "" if fields["account"] == "default" else f"{fields['account']} "
+    why = " ".join(fields[name] for name in ("category", "code") if fields.get(name))
+    tried = "" if fields["attempts"] == 1 else f", {fields['attempts']} attempts"
+    # A task's id is shown by what it begins with, as in the line of a retry.
+    lookup_id = fields["lookup_id"].replace(fields["task_id"], f"{fields['task_id'][:8]}…")
+    of = f"{fields['provider']} {account}{fields['lane']} {lookup_id}"
+    return f"{fields['status']:<9} {of}{f': {why}' if why else ''}{tried}, {fields['total_seconds']:.3g} s"
 
 
 def begin(form: Format | None, redactor: Redactor) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from tests.harness import ROOT, clean_environment
@@ -45,12 +45,14 @@ def piped(
 class Terminal:
     """A command on a terminal of 24 lines, which can be typed at."""
 
-    def __init__(self, env: Mapping[str, str], *args: str, columns: int = 120) -> None:
+    def __init__(
+        self, env: Mapping[str, str], *args: str, columns: int = 120, program: Sequence[str] = CARDTOKEN
+    ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         try:
             self.process = subprocess.Popen(
-                [*CARDTOKEN, *args], cwd=ROOT, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+                [*program, *args], cwd=ROOT, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
             )
         finally:
             os.close(slave)

@@ -1,6 +1,7 @@
 """The log of a worker, as JSON and for a terminal."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,11 +66,18 @@ def test_celery_says_nothing_of_each_message(service: Service) -> None:
 
 def test_for_a_terminal_it_is_made_to_be_read(service: Service) -> None:
     with service.worker(LOG_FORMAT="console") as worker:
-        service.results(service.send("opay", [{"opay_token": "OPAY_TOKEN_visa", "lookup_id": "order-9"}]), 1)
-        until(lambda: True if "order-9" in worker.log else None)
-        (line,) = (line for line in worker.lines if "order-9" in line)
+        requests = [
+            {"opay_token": f"OPAY_TOKEN_{name}", "lookup_id": name} for name in ("visa", "timeout-1", "code-20000")
+        ]
+        task_id = service.send("opay", requests)
+        service.results(task_id, 3)
+        until(lambda: True if sum(name in worker.log for name in ("visa", "timeout-1", "code-20000")) == 3 else None)
         assert worker.stop() == 0
-    assert "found" in line
-    assert "lookup_id=order-9" in line
-    assert "provider=opay" in line
+    lines = [re.sub(r"[\d.e-]+ s\b", "… s", line) for line in worker.lines if re.match(r"\d\d:\d\d:\d\d ", line)]
+    said = [line.partition(" ")[2] for line in lines]
+    assert "found     opay interactive visa, … s" in said
+    assert "failed    opay interactive code-20000: rejected 20000, … s" in said
+    assert f"retry: opay: 1 timeout 09 at attempt 1; again in … s [{task_id[:8]}]" in said
+    assert "found     opay interactive timeout-1, 2 attempts, … s" in said
+    assert all(len(line) < 80 for line in lines)
     assert documents(worker.lines) == []
