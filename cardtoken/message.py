@@ -23,6 +23,7 @@ from cardtoken.contract import (
     QueueName,
 )
 from cardtoken.errors import InvalidRequestError
+from cardtoken.nearest import unknown_field
 
 #: What a producer hands in: a request model, or a mapping with the same fields.
 AnyRequest = LookupRequest | Mapping[str, object]
@@ -212,7 +213,9 @@ def _missing(said: Mapping[str, object], stamps: Mapping[str, object]) -> dict[s
 def _model_of(given: Mapping[str, object]) -> type[LookupRequest]:
     found = [model for name, model in _TOLD_BY.items() if name in given]
     if len(found) != 1:
-        raise InvalidRequestError(f"a request has exactly one of {' and '.join(_TOLD_BY)}")
+        known = {name for model in _PROVIDERS for name in model.model_fields}
+        unknown = [unknown_field(name, known) for name in given if isinstance(name, str) and name not in known]
+        raise InvalidRequestError("; ".join([f"a request has exactly one of {' and '.join(_TOLD_BY)}", *unknown[:5]]))
     return found[0]
 
 
@@ -220,9 +223,15 @@ def _validated(model: type[LookupRequest], fields: Mapping[str, object]) -> Look
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        # The name of an unknown field may be anything that was typed there, so it is not repeated.
         faults = [
-            f"{place[0] if (place := fault['loc']) and place[0] in model.model_fields else 'a field'}: {fault['msg']}"
+            _fault(model, fault["loc"], fault["msg"])
             for fault in error.errors(include_url=False, include_input=False, include_context=False)
         ]
     raise InvalidRequestError(f"not a valid request: {'; '.join(faults)}")
+
+
+def _fault(model: type[LookupRequest], place: tuple[int | str, ...], words: str) -> str:
+    if not place:
+        return f"a field: {words}"
+    name = str(place[0])
+    return f"{name}: {words}" if name in model.model_fields else unknown_field(name, model.model_fields)

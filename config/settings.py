@@ -3,12 +3,12 @@
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -24,10 +24,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cardtoken.connection import SCHEMES, check_url
 from cardtoken.contract import Lane
+from cardtoken.nearest import misspelt_variables
 from cardtoken.other_lists import SEPARATORS, STEPS
 from cardtoken.secret import Secret
 from cardtoken.tls import check_certificate, check_readable
-from config.accounts import Accounts, plain_http_faults, read_accounts
+from config.accounts import FILE_VARIABLE, Accounts, plain_http_faults, read_accounts
 from config.environment import DOTENV, read_secret_files, variable_name, variables
 from config.faults import ConfigurationError, Fault, faults_of
 
@@ -271,6 +272,8 @@ class Configuration:
     settings: Settings
     accounts: Mapping[str, Accounts]
     pacing: Mapping[str, Pacing]
+    #: Variables that are nearly ones of ours, and nothing: each with the one that may have been meant.
+    misspelt: Sequence[tuple[str, str]] = ()
 
     @property
     def secrets(self) -> list[str]:
@@ -307,4 +310,17 @@ def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
             faults += plain_http_faults(provider, named)
     if faults or settings is None:
         raise ConfigurationError(faults)
-    return Configuration(settings, accounts, pacing)
+    return Configuration(settings, accounts, pacing, misspelt_variables(given, _known(account_models)))
+
+
+def _known(account_models: Mapping[str, type[BaseModel]]) -> set[str]:
+    """Every variable that means something, here or to the command line."""
+    known = {FILE_VARIABLE}
+    models: list[tuple[str, type[BaseModel]]] = [("", Settings)]
+    models += [(provider, model) for provider, own in account_models.items() for model in (own, Pacing)]
+    for prefix, model in models:
+        for field, info in model.model_fields.items():
+            known.add(variable_name(prefix, field))
+            if Secret in (info.annotation, *get_args(info.annotation)):
+                known.add(f"{variable_name(prefix, field)}_FILE")
+    return known

@@ -124,6 +124,8 @@ if _ignored:
         "(-b, --result-backend, --loader and --config set some of them)",
         ", ".join(_ignored),
     )
+for _name, _meant in configuration.misspelt:
+    logger.warning("%s is set, and there is no such setting; did you mean %s?", _name, _meant)
 _stopping = threading.Event()
 _worker: Worker | None = None
 

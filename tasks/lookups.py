@@ -17,6 +17,7 @@ from cardtoken.contract import (
     LookupRequest,
     parse_time,
 )
+from cardtoken.nearest import unknown_field
 from tasks.outcomes import Failure, NotFound, Outcome
 from tasks.state import LookupState, RetryState
 
@@ -231,7 +232,10 @@ class Reader:
         except ValidationError as error:
             for detail in error.errors(include_input=False, include_url=False, include_context=False):
                 name = str(detail["loc"][0])
-                if name not in nulls:
+                if detail["type"] == "extra_forbidden":
+                    faults.append(unknown_field(name, self.model.model_fields))
+                    bad.add(name)
+                elif name not in nulls:
                     faults.append(f"{_shown(name)}: {detail['msg'].removeprefix('Value error, ')}")
                     bad.add(name)
         reply_to = sent.get("reply_to", DEFAULT)

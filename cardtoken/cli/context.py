@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LOCAL = "redis://127.0.0.1:6379/0"
+#: What the environment may say.
+_VARIABLES: Final = frozenset({
+    *("REDIS_URL", "REDIS_URL_FILE", "REDIS_CA_FILE", "REDIS_CERT_FILE", "REDIS_KEY_FILE"),
+    *("REDIS_SENTINEL_MASTER", "REDIS_SENTINEL_PASSWORD", "REDIS_SENTINEL_PASSWORD_FILE"),
+})  # fmt: skip
 
 
 @dataclass
@@ -112,8 +117,11 @@ class Context:
 
     def _url(self) -> str:
         from cardtoken.connection import check_url
+        from cardtoken.nearest import misspelt_variables
 
         url = self.redis_url or _secret("REDIS_URL") or _LOCAL
+        for name, meant in misspelt_variables(os.environ, _VARIABLES):
+            click.echo(f"{name} is set, and there is no such setting; did you mean {meant}?", err=True)
         try:
             check_url(url)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """``cardtoken dead-letters``: lookups that failed for a reason that somebody can act on."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -131,12 +132,13 @@ def replay(
 
     A replayed lookup keeps its lookup_id, metadata and result queue, has a new deadline, and its result says
     replay_of. It leaves the list only together with its message being put on the queue. What asked in a one-off reply
-    queue needs --reply-to: nobody reads that queue any more.
+    queue, or was a line of `cardtoken bulk`, needs --reply-to: nothing reads that queue any more. Results that come in
+    a queue of another name are shown by `cardtoken results --reply-to NAME`.
 
     \b
     cardtoken dead-letters replay 1763700000000-0
     cardtoken dead-letters replay --provider opay --category unavailable --newer-than 2h --dry-run
-    cardtoken dead-letters replay --task-id 0b5e… --into bulk --yes
+    cardtoken dead-letters replay --task-id 0b5e… --reply-to by-hand --into bulk --yes
 
     Exit status: 0 all replayed, 1 some could not be, 3 there is none.
     """
@@ -160,6 +162,9 @@ def replay(
         return Exit.NOT_FOUND
     if one_off and reply_to is None:
         reply_to = _asked_for(one_off, dry_run=dry_run)
+        if reply_to is None and not dry_run:
+            click.echo("Nothing was changed.", err=True)
+            return Exit.FAILED
     if not kept.agreed("Replay them?", yes=yes, dry_run=dry_run):
         return Exit.DONE if dry_run else Exit.FAILED
     replayer = _Replayer(redis, checked_reply_to(reply_to) if reply_to else None, Lane(into) if into else None)
@@ -167,6 +172,8 @@ def replay(
     for window in kept.batches(entries, _WINDOW):
         replayer.replay(window)
     click.echo(f"{replayer.replayed:,} replayed")
+    if one_off and reply_to:
+        click.echo(f"Answers to one-off queues come in {reply_to}: cardtoken results --reply-to {reply_to}", err=True)
     for reason, ids in replayer.left.items():
         click.echo(
             f"{len(ids):,} left where they are: {reason} ({', '.join(ids[:3])}{' …' * (len(ids) > 3)})", err=True
@@ -190,16 +197,50 @@ def discard(context: Context, /, yes: bool, dry_run: bool, **options: Any) -> Ex
 
 
 def _asked_for(one_off: int, *, dry_run: bool) -> str | None:
+    """The result queue that a person names for those whose own nothing reads; None where none is named."""
     import sys
 
-    text = f"{one_off:,} of them asked in a one-off reply queue that nobody reads any more"
+    text = (
+        f"{one_off:,} of them asked in a one-off reply queue, of a checkout or a bulk run, that nothing reads any more"
+    )
     if dry_run:
         click.echo(f"{text}: --reply-to will be needed", err=True)
         return None
     if not sys.stdin.isatty():
         raise click.UsageError(f"{text}: name another with --reply-to")
-    answer: str = click.prompt(f"{text}. Result queue for these", err=True)
-    return answer
+    click.echo(f"{text}.", err=True)
+    while True:
+        answer: str = click.prompt(
+            "Name of the result queue for these (empty: change nothing)", default="", show_default=False, err=True
+        )
+        answer = answer.strip()
+        if answer.lower() in _NO:
+            return None
+        if why := _no_queue(answer):
+            click.echo(why, err=True)
+        else:
+            return answer
+
+
+#: Answers that are no name.
+_NO: Final = {"", "n", "no", "q", "quit", "none"}
+_YES: Final = {"y", "yes"}
+#: The queue that a bulk run makes for itself.
+_OF_BULK: Final = re.compile(r"bulk\.[0-9a-f]{16}")
+
+
+def _no_queue(name: str) -> str | None:
+    """Why nothing would read a queue of that name, or there cannot be one; None for a good name."""
+    from cardtoken.errors import InvalidRequestError
+    from cardtoken.message import checked_reply_to
+
+    if name.lower() in _YES:
+        return "The name of a result queue, please, such as checkout."
+    try:
+        checked_reply_to(name)
+    except InvalidRequestError as error:
+        return str(error)
+    return f"{name} is a one-off queue too." if _is_one_off({"reply_to": name}) else None
 
 
 class _Replayer:
@@ -263,7 +304,8 @@ class _Replayer:
 
 
 def _is_one_off(request: dict[str, Any]) -> bool:
-    return str(request.get("reply_to", "")).startswith(REPLY_PREFIX)
+    name = str(request.get("reply_to", ""))
+    return name.startswith(REPLY_PREFIX) or _OF_BULK.fullmatch(name) is not None
 
 
 def _parsed(text: str) -> dict[str, Any]:

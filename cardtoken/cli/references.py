@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cardtoken.nearest import nearest_field
+
 FIELDS: Final = {"opay": "opay_token", "afterpay": "original_request_id"}
 _COLUMNS: Final = {*FIELDS.values(), "lookup_id", "account", "deadline"}
 _METADATA: Final = "metadata."
@@ -105,8 +107,11 @@ class Source:
         if self.column is not None and (self.provider is None or self.column not in names):
             raise UnreadableFileError(f"--column needs --provider, and one of the columns: {', '.join(names)}")
         if self.column is None and not set(names) & set(FIELDS.values()):
+            near = [
+                f"{name} is nearly {meant}" for name in names if (meant := nearest_field(name, list(FIELDS.values())))
+            ]
             raise UnreadableFileError(
-                f"{self.path} has no column {' or '.join(FIELDS.values())}: "
+                f"{self.path} has no column {' or '.join(FIELDS.values())}{f' ({near[0]})' if near else ''}: "
                 "say which holds the references, as in --provider opay --column token"
             )
 
@@ -118,4 +123,6 @@ class Source:
             head = next(file, "")
         names = next(csv.reader([head], delimiter=max(",;\t", key=head.count)), [])
         known = {*_COLUMNS, self.column}
-        return [name for name in map(str.strip, names) if name not in known and not name.startswith(_METADATA)]
+        unknown = [name for name in map(str.strip, names) if name not in known and not name.startswith(_METADATA)]
+        near = ((name, nearest_field(name, _COLUMNS)) for name in unknown)
+        return [f"{name} (did you mean {meant}?)" if meant else name for name, meant in near]

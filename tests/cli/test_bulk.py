@@ -218,6 +218,8 @@ def test_what_would_go_wrong_says_so_first(env: dict[str, str], tmp_path: Path) 
     source, out = references(tmp_path / "cards.txt", 1), tmp_path / "out.jsonl"
     good = ["bulk", str(source), "--provider", "opay"]
     (tmp_path / "none.csv").write_text("card\n4111\n")
+    (tmp_path / "near.csv").write_text("opay_tokn\n4111\n")
+    (tmp_path / "near.jsonl").write_text('{"opay_tokn": "4111"}\n')
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "there.jsonl").write_text("mine")
     (tmp_path / "odd.jsonl.partial").write_bytes(b"\x00\x00\n")
@@ -225,6 +227,8 @@ def test_what_would_go_wrong_says_so_first(env: dict[str, str], tmp_path: Path) 
     for args, status, says in (
         (["bulk", str(source), "--out", str(out)], 2, "--provider opay"),
         (["bulk", str(tmp_path / "none.csv"), "--out", str(out)], 2, "--column"),
+        (["bulk", str(tmp_path / "near.csv"), "--out", str(out)], 2, "opay_tokn is nearly opay_token"),
+        (["bulk", str(tmp_path / "near.jsonl"), "--out", str(out)], 2, "opay_tokn: there is no such field; did you"),
         (["bulk", str(tmp_path / "empty.jsonl"), "--out", str(out)], 2, "nothing to ask for"),
         ([*good, "--out", str(tmp_path / "out.txt")], 2, ".jsonl, .ndjson, .json, .csv, .tsv"),
         ([*good, "--out", str(tmp_path / "out")], 2, ".csv"),

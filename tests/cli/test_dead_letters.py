@@ -140,6 +140,38 @@ def test_what_asked_in_a_one_off_queue_needs_another(service: Service, env: dict
     until(lambda: results(service, lookup_id) or None)
 
 
+def test_what_a_bulk_run_asked_needs_another_queue_and_no_is_no_name(
+    service: Service, env: dict[str, str], letters: Any
+) -> None:
+    lookup_id = uuid.uuid4().hex
+    [name] = letters({"lookup_id": lookup_id, "reply_to": "bulk.0123456789abcdef"})
+    refused = piped(env, "dead-letters", "replay", name, "--yes")
+    assert refused.returncode == 2
+    assert "--reply-to" in refused.stderr
+    assert "--reply-to will be needed" in piped(env, "dead-letters", "replay", name, "--dry-run").stderr
+    for answer in ("n", ""):
+        with Terminal(env, "dead-letters", "replay", name) as terminal:
+            terminal.until("Name of the result queue")
+            terminal.type(f"{answer}\n")
+            assert terminal.end() == 1
+            assert "Nothing was changed" in terminal.text
+    assert service.redis.xlen(DEAD_LETTERS) == 1
+    with Terminal(env, "dead-letters", "replay", name) as terminal:
+        for answer, says in (
+            ("y", "please"),
+            ("a/b", "must be"),
+            ("bulk.fedcba9876543210", "one-off"),
+            ("letters", "Replay them"),
+        ):
+            terminal.until("Name of the result queue")
+            terminal.type(f"{answer}\n")
+            terminal.until(says)
+        terminal.type("y\n")
+        terminal.until("cardtoken results --reply-to letters")
+        assert terminal.end() == 0
+    until(lambda: results(service, lookup_id) or None)
+
+
 def test_nothing_is_replayed_unless_somebody_says_which(env: dict[str, str], letters: Any) -> None:
     letters({})
     for args, says in (

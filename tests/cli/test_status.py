@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from cardtoken.presence import LAST_REPORTS
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import CARDTOKEN, Terminal, environment, piped
-from tests.harness import Service, Simulator, until
+from tests.harness import ROOT, Service, Simulator, until
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +200,19 @@ def test_the_url_may_come_from_a_file(env: dict[str, str], tmp_path: Path) -> No
     from_file = {name: value for name, value in env.items() if name != "REDIS_URL"} | {"REDIS_URL_FILE": str(file)}
     assert piped(from_file, "health").returncode == 0
     assert piped({**from_file, "REDIS_URL_FILE": "/nowhere"}, "health").returncode == 2
+
+
+def test_a_misspelt_variable_is_named_with_the_right_one(service: Service, env: dict[str, str]) -> None:
+    done = piped({**env, "REDIS_ULR": "redis://elsewhere"}, "health")
+    assert "REDIS_ULR is set, and there is no such setting; did you mean REDIS_URL?" in done.stderr
+    worker = subprocess.run(
+        [sys.executable, "-c", "import tasks.app"],
+        env={**service.environment, "RETRY_MAX_ATTEMPT": "3"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert worker.returncode == 0, worker.stderr
+    assert "RETRY_MAX_ATTEMPT is set, and there is no such setting; did you mean RETRY_MAX_ATTEMPTS?" in worker.stderr

@@ -69,8 +69,15 @@ def test_a_mapping_may_hold_times_and_nothing_where_it_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"opay_token": TOKEN, "acount": "x"}, "a field: Extra inputs"),
-        ({"opay_token": TOKEN, TOKEN: 1}, "a field: Extra inputs"),
+        ({"opay_token": TOKEN, "acount": "x"}, r"acount: there is no such field; did you mean account\?"),
+        ({"opay_token": TOKEN, "order": "x"}, "order: there is no such field$"),
+        ({"opay_token": TOKEN, TOKEN: 1}, "an unknown field: there is no such field"),
+        ({"opay_tokn": TOKEN}, r"opay_tokn: there is no such field; did you mean opay_token\?"),
+        (
+            {"original-request-id": TOKEN},
+            r"an unknown field: .*; did you mean original_request_id\?",
+        ),
+        ({TOKEN: "opay_token"}, "exactly one of opay_token and original_request_id; an unknown field"),
         ({"opay_token": TOKEN + "\n"}, "opay_token: Value error, must be printable"),
         ({"opay_token": ""}, "opay_token: Value error, must be 1 to 1024"),
         ({"opay_token": 5}, "opay_token: "),

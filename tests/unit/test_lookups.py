@@ -233,3 +233,11 @@ def test_a_fault_quotes_nothing_and_fits_into_a_result() -> None:
 def test_the_reference_is_the_providers_own() -> None:
     assert read({"original_request_id": "8456"}, model=AfterpayRequest).fault is None
     assert "original_request_id" in str(read(GOOD, model=AfterpayRequest).fault)
+
+
+def test_an_unknown_field_is_named_with_the_nearest_right_one() -> None:
+    assert read({"opay_tokn": TOKEN}).fault == (
+        "opay_token: Field required; opay_tokn: there is no such field; did you mean opay_token?"
+    )
+    assert read({**GOOD, "metdata": {}}).fault == "metdata: there is no such field; did you mean metadata?"
+    assert read({**GOOD, TOKEN: "x"}).fault == "an unknown field: there is no such field"

@@ -332,3 +332,28 @@ def test_a_database_that_producers_would_not_see_is_refused_with_the_right_form(
     fault = environment.fault(REDIS_URL="sentinel://:canary@a;sentinel://:canary@b/2", REDIS_SENTINEL_MASTER="mymaster")
     assert fault.variable == "REDIS_URL"
     assert "sentinel://HOST:26379/2;sentinel://HOST:26379/2" in fault.problem
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_variable_that_is_nearly_one_of_ours_is_named_with_that_one(environment: Environment, in_file: bool) -> None:
+    given = {
+        "RETRY_MAX_ATTEMPT": "3",
+        "REDIS_ULR": "redis://canary",
+        "AFTERPAY_CLIENTSECRET": "canary",
+        "OPAY_PRIVATE_KEYS_FILE": "canary",
+        # Other programs' own.
+        "REDIS_HOST": "x",
+        "REDIS_PORT": "1",
+        "HTTP_PROXY": "x",
+        "SENTRY_RELEASE": "x",
+        "FLOWER_BASIC_AUTH": "x",
+    }
+    if in_file:
+        environment.file(".env", "".join(f"{name}={value}\n" for name, value in given.items()))
+    misspelt = environment.load(**({} if in_file else given)).misspelt
+    assert dict(misspelt) == {
+        "RETRY_MAX_ATTEMPT": "RETRY_MAX_ATTEMPTS",
+        "REDIS_ULR": "REDIS_URL",
+        "AFTERPAY_CLIENTSECRET": "AFTERPAY_CLIENT_SECRET",
+        "OPAY_PRIVATE_KEYS_FILE": "OPAY_PRIVATE_KEY_FILE",
+    }
