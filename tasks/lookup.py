@@ -148,7 +148,7 @@ class Lookups:
         progress = Progress()
         if message.redelivered:
             # Somebody had this message before; what they published is not asked for again.
-            for index in self.insist(lambda: self._results.published(message.task_id)):
+            for index in self.insist(lambda: self._results.published(message.task_id, list(left))):
                 left.pop(index, None)
         if message.revoked:
             self._fail(

@@ -31,13 +31,32 @@ def delayed(queue: str) -> str:
     return f"lookup:delayed:{queue}"
 
 
+#: Seconds for which a second publication of the same task id and index is refused, at least.
+FENCE_SECONDS: Final = 86_400
+#: Until when, in seconds by Redis' clock, fences are set as the release before looks for them, too.
+FENCES: Final = "lookup:fences"
+#: Of the workers that there are, those that know the fences of this release.
+FENCE_READERS: Final = "lookup:workers:fence-readers"
+
+
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def published(task_id: str) -> str:
-    """The set of the indexes that a task has published. An id that is no UUID stands there as its hash.
+    """The set of the indexes that a task has published, as the release before wrote it.
+
+    An id that is no UUID stands there as its hash.
 
     It may say anything: a producer may make the card token the task's id, so as not to ask the same twice.
     """
     plain = task_id if _UUID.fullmatch(task_id) else hashlib.sha256(task_id.encode()).hexdigest()
     return f"lookup:published:{plain}"
+
+
+def fence(task_id: str, index: int) -> tuple[int, int]:
+    """Return the bucket (32 bits) and the member (64 bits, signed) of a lookup's fence.
+
+    Two of a million lookups a day have both in common, so that a result would be lost, once in ten million years.
+    """
+    digest = hashlib.blake2b(f"{task_id}:{index}".encode(), digest_size=12).digest()
+    return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big", signed=True)

@@ -11,6 +11,7 @@ from redis import Redis
 from cardtoken import __version__
 from cardtoken.contract import format_time
 from cardtoken.presence import LAST_REPORTS, REMEMBERED_SECONDS, WORKERS, worker_key
+from tasks.stores import keys
 from tasks.stores.clock import RedisClock
 
 #: Seconds between two reports, and after which the hash of a worker that reports no more expires.
@@ -72,6 +73,7 @@ class Presence:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hset(key, mapping=fields)
             pipeline.expire(key, _EXPIRY)
+            pipeline.sadd(keys.FENCE_READERS, self._worker)
             pipeline.sadd(WORKERS, self._worker)
             pipeline.hset(LAST_REPORTS, self._worker, json.dumps(report))
             pipeline.execute()
@@ -81,6 +83,7 @@ class Presence:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.delete(worker_key(self._worker))
             pipeline.srem(WORKERS, self._worker)
+            pipeline.srem(keys.FENCE_READERS, self._worker)
             pipeline.hdel(LAST_REPORTS, self._worker)
             pipeline.execute()
 
@@ -98,7 +101,11 @@ def forget_dead_workers(redis: Redis) -> None:
             pipeline.exists(worker_key(each.decode()))
         (seconds, _), reports, *present = pipeline.execute()
     if gone := [worker for worker, there in zip(ids, present, strict=True) if not there]:
+        if not set(gone) <= redis.smembers(keys.FENCE_READERS):
+            # One of the release before, which may only be frozen: for a day it may look for its own fences.
+            redis.set(keys.FENCES, seconds + keys.FENCE_SECONDS)
         redis.srem(WORKERS, *gone)
+        redis.srem(keys.FENCE_READERS, *gone)
     read = {worker: json.loads(text) for worker, text in reports.items()}
     # Made before Redis' clock went back: its worker reports anew, or is silent from now on.
     later = {worker: report for worker, report in read.items() if report["at"] > seconds + 1}

@@ -2,10 +2,10 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any
 
 from redis import Redis
 
@@ -21,6 +21,7 @@ from cardtoken.contract import (
     format_time,
     stream_name,
 )
+from cardtoken.presence import WORKERS
 from tasks.lookups import Settled
 from tasks.outcomes import Failure, Found, NotFound
 from tasks.stores import keys
@@ -28,8 +29,6 @@ from tasks.stores.batched_script import BatchedScript
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which a second publication of the same task id and index is refused.
-FENCE: Final = 86_400
 #: Results in one call of the script: it holds up Redis for a few milliseconds at most.
 _CHUNK = 100
 
@@ -49,11 +48,17 @@ class ResultStore:
         self._redis = redis
         self._results = results
         self._dead_letters = dead_letters
-        self._scripts = BatchedScript(redis, files(__package__).joinpath("publish.lua").read_text())
+        fence, publish, published = (
+            files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+            for name in ("fence", "publish", "published")
+        )
+        self._publish_script = BatchedScript(redis, fence + publish)
+        self._published_script = redis.register_script(fence + published)
 
-    def published(self, task_id: str) -> set[int]:
-        """The indexes of a task whose results are out already."""
-        return {int(member) for member in self._redis.smembers(keys.published(task_id))}
+    def published(self, task_id: str, indexes: Collection[int]) -> set[int]:
+        """Return those of a task's indexes whose results are out already. Raises ``redis.RedisError``."""
+        args = [value for index in indexes for value in (index, *keys.fence(task_id, index))]
+        return set(self._published_script(keys=[keys.published(task_id)], args=args))
 
     def publish(self, task_id: str, provider: str, lane: Lane, settled: Sequence[Settled]) -> int:
         """Publish results, with their dead letters; answers how many of them had been published before.
@@ -67,11 +72,12 @@ class ResultStore:
 
     def _publish(self, task_id: str, provider: str, lane: Lane, settled: Sequence[Settled], stray: bool = False) -> int:
         streams = ["" if stray else stream_name(each.lookup.reply_to) for each in settled]
-        args: list[Any] = [FENCE, self._results.length, self._dead_letters.length, task_id, provider, lane]
+        args: list[Any] = [keys.FENCE_SECONDS, self._results.length, self._dead_letters.length, task_id, provider, lane]
         for each in settled:
             args += _fields(each, task_id, provider, stray)
-        redis_keys = [keys.published(task_id), keys.RESULT_QUEUES, DEAD_LETTERS, *streams]
-        suppressed, *strays = self._scripts.call(redis_keys, args)
+        redis_keys = [keys.published(task_id), keys.RESULT_QUEUES, DEAD_LETTERS]
+        redis_keys += [keys.FENCES, WORKERS, keys.FENCE_READERS, keys.SWEEP_LOCK, *streams]
+        suppressed, *strays = self._publish_script.call(redis_keys, args)
         if strays:
             # Somebody keeps something else under the name of a result queue. The result must not be lost for it.
             logger.error("a result queue's key holds no stream: %d results go to %s alone", len(strays), DEAD_LETTERS)
@@ -114,7 +120,8 @@ def _fields(settled: Settled, task_id: str, provider: str, stray: bool) -> list[
     lookup, outcome = settled.lookup, settled.outcome
     result = result_of(settled, task_id, provider)
     expiry = REPLY_EXPIRY if lookup.reply_to.startswith(REPLY_PREFIX) else 0
-    fields: list[Any] = [lookup.index, expiry, lookup.lookup_id, result.status, result.to_json()]
+    fence = keys.fence(task_id, lookup.index)
+    fields: list[Any] = [lookup.index, *fence, expiry, lookup.lookup_id, result.status, result.to_json()]
     failure = outcome if isinstance(outcome, Failure) else None
     if not stray and not (failure and failure.category.actionable):
         return [*fields, 0, "", "", "", "", ""]
