@@ -1,7 +1,8 @@
-"""A proxy that repeats an answer on a kept connection: nobody gets another's card, and no lookup ends for it."""
+"""What a gateway does to kept connections: no lookup ends for it, and nobody gets another's card."""
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +19,7 @@ from tests.harness import Simulator
 from tests.raw_server import Peer, RawServer
 
 COUNT = 400
+MANY = 40
 FIELD = {"opay": "opay_token", "afterpay": "original_request_id"}
 
 
@@ -73,11 +75,61 @@ def much_later(peer: Peer) -> None:
         peer.send(first + answer if number == 5 else answer)
 
 
+def swallow(peer: Peer) -> None:
+    """Take a request, and say no more."""
+    peer.request()
+    peer.wait(30)
+
+
+def reset(peer: Peer) -> None:
+    peer.request()
+    peer.reset()
+
+
 @pytest.fixture
 def engines(redis_server: RedisServer) -> Iterator[Callable[[RawServer], Engines]]:
     with redis.Redis.from_url(redis_server.url) as client, http_client(connections=8, total=20) as http:
         # Of a simulator they want nothing but where it is.
         yield lambda server: Engines(cast("Simulator", server), http, client)
+
+
+@pytest.mark.parametrize("fate", [swallow, reset])
+@pytest.mark.parametrize("provider", ["opay", "afterpay"])
+def test_forgotten_connections_cost_no_attempt_and_open_no_circuit(
+    redis_server: RedisServer, provider: str, fate: Callable[[Peer], None]
+) -> None:
+    forgotten = threading.Event()
+    together = threading.Barrier(MANY)
+
+    def gateway(peer: Peer) -> None:
+        before = not forgotten.is_set()
+        while request := peer.request():
+            if b"/oauth2/token" not in request and before:
+                together.wait(30)
+            peer.send(answer_to(request))
+            if before:
+                fate(peer)
+                return
+
+    with (
+        redis.Redis.from_url(redis_server.url) as client,
+        http_client(connections=MANY, read=10, total=15) as http,
+        RawServer(gateway) as server,
+        Engines(cast("Simulator", server), http, client) as make,
+    ):
+        engine = make(provider, MANY, 1)
+        for _ in range(2):
+            asked = read(provider, *({FIELD[provider]: f"reference-{number}"} for number in range(MANY)))
+            for step in run(engine, asked):
+                assert isinstance(step, Settled)
+                assert isinstance(step.outcome, Found)
+                assert step.lookup.attempts == 1
+            forgotten.set()
+            (host,) = http._adapter._hosts.values()
+            for connection in host.pool.pool.queue:
+                if connection is not None:
+                    connection.idle_since -= 5  # that much later
+        assert engine.guard.left() is None
 
 
 @pytest.mark.parametrize("proxy", [at_once, later, much_later])
