@@ -31,7 +31,7 @@ TCP_OPTIONS: Final[dict[int, int]] = {
     if hasattr(socket, name)
 }
 
-#: INFO's word for what kind of server it is → why it cannot be used.
+#: INFO's word (redis_mode, with Valkey server_mode) for what kind of server it is → why it cannot be used.
 _UNUSABLE: Final = {
     "cluster": "is a node of a Redis Cluster, which this service cannot use: its scripts and queues span slots. "
     "Name a single server, or Sentinel (sentinel://) for one that fails over",
@@ -64,7 +64,7 @@ class ServerState:
         text = info.decode(errors="replace") if isinstance(info, bytes) else info
         for line in text.splitlines():
             name, _, value = line.partition(":")
-            if name == "redis_mode" and value.strip() in _UNUSABLE:
+            if name in {"redis_mode", "server_mode"} and value.strip() in _UNUSABLE:
                 raise UnusableServerError(_UNUSABLE[value.strip()])
         self.kind_known = True
 
@@ -143,11 +143,24 @@ def refusal(error: BaseException) -> str | None:
     return None
 
 
-def tls_refusal(error: BaseException, connection: Any) -> str | None:
+def plain_refusal(error: BaseException, connection: Any, state: ServerState | None) -> str | None:
+    """The same for a connection without TLS. May connect once more, to learn whether the server wants it."""
+    if reason := refusal(error):
+        return reason
+    asked = state is not None and not state.kind_known
+    odd = isinstance(error, redis.InvalidResponse) or tls.unexplained(error)
+    return tls.WANTED if asked and odd and tls.speaks_tls(connection.host, connection.port) else None
+
+
+def tls_refusal(error: BaseException, connection: Any, state: ServerState | None) -> str | None:
     """The same for a connection that speaks TLS. May connect once more, to hear the reason."""
     certified = connection.certfile is not None
     if reason := refusal(error) or tls.refusal(error, with_certificate=certified):
         return reason
+    if state is None or state.kind_known:
+        return None
+    if isinstance(error, redis.TimeoutError):
+        return tls.NOT_SPOKEN if tls.speaks_plain(connection.host, connection.port) else None
     if not tls.unexplained(error):
         return None
     files = {"ca_file": connection.ca_certs, "cert_file": connection.certfile, "key_file": connection.keyfile}
@@ -185,12 +198,15 @@ class _Tcp(redis.Connection):
 class BoundedConnection(Bounded, _Tcp):
     """``redis://``."""
 
+    def _refusal(self, error: BaseException) -> str | None:
+        return plain_refusal(error, self, self._state)
+
 
 class BoundedTlsConnection(Bounded, redis.SSLConnection, _Tcp):
     """``rediss://``."""
 
     def _refusal(self, error: BaseException) -> str | None:
-        return tls_refusal(error, self)
+        return tls_refusal(error, self, self._state)
 
 
 class BoundedSentinelConnection(Bounded, SentinelManagedConnection, _Tcp):

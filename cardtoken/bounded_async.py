@@ -9,7 +9,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 
-from cardtoken.bounded import ServerState, UnusableServerError, refusal, tls_refusal
+from cardtoken.bounded import ServerState, UnusableServerError, plain_refusal, refusal, tls_refusal
 from cardtoken.sentinel import ALL_TIMEOUT, STAGGER, Address, error_of, not_found, primary_of, sentinel_options
 
 
@@ -69,12 +69,15 @@ class AsyncBounded:
 class AsyncBoundedConnection(AsyncBounded, redis.asyncio.Connection):
     """``redis://``."""
 
+    async def _refusal(self, error: BaseException) -> str | None:
+        return await asyncio.to_thread(plain_refusal, error, self, self._state)
+
 
 class AsyncBoundedTlsConnection(AsyncBounded, redis.asyncio.SSLConnection):
     """``rediss://``."""
 
     async def _refusal(self, error: BaseException) -> str | None:
-        return await asyncio.to_thread(tls_refusal, error, self)
+        return await asyncio.to_thread(tls_refusal, error, self, self._state)
 
 
 class AsyncBoundedSentinelConnection(AsyncBounded, SentinelManagedConnection):

@@ -21,7 +21,8 @@ _NOT_VERIFIED: Final = (
     "has a certificate that cannot be verified. Set REDIS_CA_FILE (ca_file of a client) to the PEM file of the "
     "authority that signed it, and use the host name that it is for"
 )
-_NO_TLS: Final = "does not speak TLS at this port: write redis:// instead of rediss://, or name its TLS port"
+NOT_SPOKEN: Final = "does not speak TLS at this port: write redis:// instead of rediss://, or name its TLS port"
+WANTED: Final = "wants TLS at this port: write rediss:// instead of redis://, or name its port without TLS"
 
 #: OpenSSL's reasons that a server refuses a client's certificate, beside those that end like these.
 _REFUSED: Final = ("_CERTIFICATE", "CERTIFICATE_UNKNOWN", "CERTIFICATE_EXPIRED", "CERTIFICATE_REVOKED", "UNKNOWN_CA")
@@ -70,7 +71,7 @@ def refusal(error: BaseException | None, *, with_certificate: bool) -> str | Non
     if reason == "CERTIFICATE_VERIFY_FAILED":
         return _NOT_VERIFIED
     if reason in {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}:
-        return _NO_TLS
+        return NOT_SPOKEN
     if reason.endswith("CERTIFICATE_REQUIRED") or (reason.endswith("HANDSHAKE_FAILURE") and not with_certificate):
         return _NEEDS_CERTIFICATE
     if "ALERT" in reason and reason.endswith(_REFUSED):
@@ -98,17 +99,43 @@ def alert(host: str, port: int, *, ca_file: str | None, cert_file: str | None, k
             context.load_cert_chain(cert_file, key_file)
         if ca_file is not None:
             context.load_verify_locations(ca_file)
-        address = names.resolve(host, port, _PATIENCE)[0][4][:2]
-        with (
-            socket.create_connection(address, _PATIENCE) as plain,
-            context.wrap_socket(plain, server_hostname=host) as tls,
-        ):
+        with _connected(host, port) as plain, context.wrap_socket(plain, server_hostname=host) as tls:
             tls.recv(1)
     except TimeoutError:
         return None
     except OSError as error:
         return error
     return None
+
+
+def speaks_tls(host: str, port: int) -> bool:
+    """Whether a server that ends connections without TLS takes them with it, or says in TLS that it does not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Nothing is sent, and nothing believed but that it is TLS.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with _connected(host, port) as plain, context.wrap_socket(plain):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False
+
+
+def speaks_plain(host: str, port: int) -> bool:
+    """Whether a server that is silent where TLS is spoken answers without."""
+    try:
+        with _connected(host, port) as plain:
+            plain.sendall(b"PING\r\n")
+            return plain.recv(1) in (b"+", b"-")
+    except OSError:
+        return False
+
+
+def _connected(host: str, port: int) -> socket.socket:
+    address = names.resolve(host, port, _PATIENCE)[0][4][:2]
+    return socket.create_connection(address, _PATIENCE)
 
 
 def unexplained(error: BaseException | None) -> bool:
