@@ -60,7 +60,7 @@ def environment(redis_url: str, providers_url: str, folder: str) -> dict[str, st
         "AFTERPAY_CLIENT_SECRET": "merchantABC",
     }
     for name, value in secrets.items():
-        Path(folder, name).write_text(value)
+        Path(folder, name).write_text(value, encoding="utf-8")
     ours = re.compile(rf"({'|'.join(_settings())})(_FILE)?")
     return {
         **{name: value for name, value in os.environ.items() if not ours.fullmatch(name)},

@@ -23,7 +23,7 @@ from sandbox.surroundings import ROOT, Ports, environment
 
 def procfile() -> dict[str, str]:
     """Name → command of each process that is deployed."""
-    lines = (ROOT / "Procfile").read_text().splitlines()
+    lines = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
     return dict(re.split(r":\s+", line, maxsplit=1) for line in lines if line and not line.startswith("#"))
 
 

@@ -28,7 +28,7 @@ def bulk(plan: Plan) -> Record:
         Simulator("--latency", str(_LATENCY)) as simulator,
     ):
         source, out = Path(folder, "references.txt"), Path(folder, "records.jsonl")
-        source.write_text("\n".join(references))
+        source.write_text("\n".join(references), encoding="utf-8")
         service = Service(server, simulator)
         with service.worker():
             # At a third and at two thirds of the work.
@@ -38,9 +38,8 @@ def bulk(plan: Plan) -> Record:
             plan.progress(3, 3, "to the end")
             status = _run(service, source, out, None, count + 1)
         asked = simulator.stats()["requests"].get("opay", 0)
-        lines = (
-            Counter(json.loads(line)["line"] for line in out.read_text().splitlines()) if out.exists() else Counter()
-        )
+        written = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
+        lines = Counter(json.loads(line)["line"] for line in written)
     exact = lines == Counter(range(1, count + 1))
     return Record(
         goal="each asked for once, each written once",

@@ -81,7 +81,7 @@ def _stock_service(server: RedisServer, simulator: Simulator, **more: str) -> Se
 
 def _write(messages: list[tuple[str, str, list[dict[str, str]]]], file: Path) -> None:
     rows = [[f"lookup.{name}", task_id, queue_of(name, "bulk"), asked] for name, task_id, asked in messages]
-    file.write_text("\n".join(map(json.dumps, rows)))
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
 
 def _drain(plan: Plan, ledger: Ledger, fleet: Fleet, *, patience: float, goal: str | None) -> Record:

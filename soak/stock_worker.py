@@ -138,7 +138,7 @@ def afterpay(self: "Task[..., None]", requests: list[dict[str, Any]]) -> None:
 def push(file: Path) -> None:
     """Send messages, a JSON array ``[task, task id, queue, requests]`` a line."""
     with app.producer_pool.acquire() as producer:
-        for line in file.read_text().splitlines():
+        for line in file.read_text(encoding="utf-8").splitlines():
             name, task_id, queue, asked = json.loads(line)
             app.send_task(name, kwargs={"requests": asked}, task_id=task_id, queue=queue, producer=producer)
 

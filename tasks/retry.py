@@ -45,7 +45,7 @@ class RetryPolicy:
     base_delay: float
     max_delay: float
     max_attempts: int | None
-    draw: Callable[[float, float], float] = random.uniform
+    draw: Callable[[float, float], float] = random.uniform  # noqa: S311 - jitter keeps no secret
     max_unreadable: int = UNREADABLE[Lane.INTERACTIVE]
 
     def allows(self, attempts: int) -> bool:

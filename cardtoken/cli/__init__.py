@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cardtoken import __version__
+from cardtoken import __version__, streams
 from cardtoken.cli.context import Context
 from cardtoken.cli.exits import EXITS, Exit
 from cardtoken.errors import CardTokenError, InvalidRequestError, LookupTimeoutError, RedisUnavailableError
@@ -82,6 +82,7 @@ def cardtoken(ctx: click.Context, /, **connection: Any) -> None:
 
 def main() -> None:
     """The console script: every error is one line that names the fix, and an exit status that says what it was."""
+    streams.repair()
     try:
         status = cardtoken.main(prog_name="cardtoken", standalone_mode=False)
     except click.exceptions.Abort:

@@ -72,7 +72,7 @@ class Run:
         self._task_prefix = f"bulk.{run}:"
         self._pushed_key = f"lookup:bulk:{run}"
         self._queues = [f"lookup.{provider}.{lane}" for provider in sorted(plan.providers)]
-        self._script = redis.register_script(files(__package__).joinpath("push_once.lua").read_text())
+        self._script = redis.register_script(files(__package__).joinpath("push_once.lua").read_text(encoding="utf-8"))
         #: Ends the pushing and the reading: all is read, or there is nothing to wait for, or something went wrong.
         self._stop = threading.Event()
         #: All is pushed, nothing of it is left in Redis, and no result comes.
@@ -321,7 +321,7 @@ class Run:
         skipped = {line for line, _ in self._plan.faults}
         lines = (row.line for row in self._source.rows() if row.line not in skipped)
         missing = [line for line in lines if line not in self._journal]
-        self._missing_file.write_text("".join(f"{line}\n" for line in missing))
+        self._missing_file.write_text("".join(f"{line}\n" for line in missing), encoding="utf-8")
         click.echo(
             f"{len(missing):,} of {self._plan.total:,} have no result, and nothing of them waits any more: the results "
             "were kept for RESULT_RETENTION and no longer, or trimmed, or deleted, or went to another queue (where "

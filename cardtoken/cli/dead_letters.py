@@ -250,7 +250,7 @@ class _Replayer:
         self._redis = redis
         self._reply_to = reply_to
         self._into = into
-        self._script = redis.register_script(files(__package__).joinpath("move.lua").read_text())
+        self._script = redis.register_script(files(__package__).joinpath("move.lua").read_text(encoding="utf-8"))
         self.replayed = 0
         #: Why some were left, and which.
         self.left: dict[str, list[str]] = defaultdict(list)

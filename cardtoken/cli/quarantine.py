@@ -21,7 +21,7 @@ _AT_ONCE: Final = 20
 
 
 def _read(redis: "Redis", start: str, end: str, count: int) -> list[Entry]:
-    script = files(__package__).joinpath("look.lua").read_text()
+    script = files(__package__).joinpath("look.lua").read_text(encoding="utf-8")
     found: Any = redis.eval(script, 1, QUARANTINE, start, end, str(min(count, _AT_ONCE)))
     return [Entry(name.decode(), _fields(fields)) for name, fields in found]
 
@@ -126,7 +126,7 @@ def release(context: Context, /, yes: bool, dry_run: bool, **options: Any) -> Ex
         return Exit.NOT_FOUND
     if not kept.agreed("Release them?", yes=yes, dry_run=dry_run):
         return Exit.DONE if dry_run else Exit.FAILED
-    script = redis.register_script(files(__package__).joinpath("move.lua").read_text())
+    script = redis.register_script(files(__package__).joinpath("move.lua").read_text(encoding="utf-8"))
     released, left = 0, 0
     for entry in context.progress(choice.entries(redis, _read, until), total, "releasing"):
         if why := _cannot(entry):

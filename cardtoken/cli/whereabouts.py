@@ -22,7 +22,7 @@ def are_there_any(redis: "Redis", queues: Iterable[str], text: str) -> bool:
     places = [(queue, "entries") for queue in queues]
     places += [(f"lookup:given-back:{queue}", "ids") for queue in queues]
     places += [(f"lookup:delayed:{queue}", "due") for queue in queues]
-    script = redis.register_script(files(__package__).joinpath("search.lua").read_text())
+    script = redis.register_script(files(__package__).joinpath("search.lua").read_text(encoding="utf-8"))
     for key, kind in (*places, (_LEASES, "due")):
         start, read = 0, _AT_ONCE
         while read == _AT_ONCE:

@@ -97,7 +97,7 @@ class Claims:
         #: Called when there is something to settle or to claim; the event loop sets it to wake itself.
         self.wake: Callable[[], None] = lambda: None
         self._scripts = {
-            name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text())
+            name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
             for name in ("claim", "settle", "renew", "expire", "delay", "suspect", "repair")
         }
         self._redis = redis

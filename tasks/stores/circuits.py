@@ -70,7 +70,7 @@ class Circuits:
 
     def __init__(self, redis: Redis, patience: float) -> None:
         self._redis = redis
-        self._script = redis.register_script(files(__package__).joinpath("circuit.lua").read_text())
+        self._script = redis.register_script(files(__package__).joinpath("circuit.lua").read_text(encoding="utf-8"))
         self._settings = [WINDOW * 1000, VOLUME, SHARE, FIRST * 1000, LONGEST * 1000, patience * 1000]
         self._lock = threading.Lock()
         #: By name; a circuit that is not here is closed.

@@ -21,7 +21,7 @@ class RateLimits:
     def __init__(self, redis: Redis, rates: Mapping[str, float], interactive_share: float) -> None:
         self._rates = rates
         self._share = interactive_share
-        self._script = redis.register_script(files(__package__).joinpath("permits.lua").read_text())
+        self._script = redis.register_script(files(__package__).joinpath("permits.lua").read_text(encoding="utf-8"))
 
     def limits(self, provider: str) -> bool:
         """Whether this provider has a limit."""

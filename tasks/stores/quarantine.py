@@ -20,7 +20,7 @@ class Quarantine:
     def __init__(self, redis: Redis, bounds: Bounds, clock: Clock) -> None:
         self._clock = clock
         self._bounds = bounds
-        self._script = redis.register_script(files(__package__).joinpath("quarantine.lua").read_text())
+        self._script = redis.register_script(files(__package__).joinpath("quarantine.lua").read_text(encoding="utf-8"))
 
     def add(self, claim_id: str, reason: str) -> None:
         """Move a claimed entry here; raises ``redis.RedisError`` when Redis could not be asked.

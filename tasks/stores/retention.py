@@ -21,7 +21,7 @@ class Retention:
         self._redis = redis
         self._results = results
         self._dead_letters = dead_letters
-        self._script = redis.register_script(files(__package__).joinpath("sweep.lua").read_text())
+        self._script = redis.register_script(files(__package__).joinpath("sweep.lua").read_text(encoding="utf-8"))
         #: Seconds after which a sweep is due again.
         self.pause = min(_LONGEST_PAUSE, max(0.5, min(results.seconds, dead_letters.seconds) / 10))
 

@@ -14,13 +14,13 @@ from tests.harness import Service, until
 
 
 def written(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def references(path: Path, count: int) -> Path:
     """A file of so many, none of which was asked for before."""
     run = uuid.uuid4().hex[:8]
-    path.write_text("".join(f"OPAY_TOKEN_visa~{run}-{number}\n" for number in range(count)))
+    path.write_text("".join(f"OPAY_TOKEN_visa~{run}-{number}\n" for number in range(count)), encoding="utf-8")
     return path
 
 

@@ -26,7 +26,7 @@ def finished(out: Path, *metadata: dict[str, str], reveal: bool = True) -> Path:
 
 
 def rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter=delimiter))
 
 
