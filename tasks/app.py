@@ -36,7 +36,7 @@ from tasks.broker.connection import amqp_of
 from tasks.lookup import Lookups
 from tasks.providers import PROVIDERS
 from tasks.stores.clock import RedisClock
-from tasks.telemetry import logs, metrics, reports
+from tasks.telemetry import logs, metrics, reports, stacks
 from tasks.telemetry.events import BatchedEvents
 from tasks.telemetry.fleet import FleetCollector
 from tasks.telemetry.redaction import Redactor
@@ -116,6 +116,9 @@ app.conf.task_routes = {
 os.environ.setdefault("FLOWER_CONF", str(Path(celeryconfig.__file__).with_name("flowerconfig.py")))
 
 _redactor = Redactor(configuration.secrets)
+if ending.program():
+    describe_all_errors()
+    stacks.show_on_signal()
 if ending.program() == "worker":
     logs.begin(configuration.settings.log_format, _redactor)
 if _ignored:
@@ -174,6 +177,7 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
     settings = configuration.settings
     logs.tame()
     describe_all_errors()
+    stacks.keep_celery_from_showing_variables()
     ending.pidfile = options.get("pidfile")
     ending.leave_after(settings.http_total_timeout + _GRACE, _stopping)
     try:

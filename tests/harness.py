@@ -169,10 +169,11 @@ class Service:
             for worker in workers:
                 error.add_note("\n".join([f"{worker.name} wrote last:", *worker.lines[-20:]]))
             with suppress(redis.RedisError):
-                error.add_note(
-                    "in Redis:\n" + "\n".join(sorted(map(self._shown, self.redis.scan_iter(count=1000)))[:100])
-                )
+                error.add_note("in Redis:\n" + "\n".join(sorted(map(self._shown, self._keys()))[:100]))
             raise
+
+    def _keys(self) -> list[bytes]:
+        return [key for key in self.redis.scan_iter(count=1000) if not key.startswith(b"lookup:fence:")]
 
     def _shown(self, key: bytes) -> str:
         kind = self.redis.type(key).decode()

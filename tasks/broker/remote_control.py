@@ -33,6 +33,9 @@ _MOST_WARNINGS: Final = 50
 #: kombu's JSON makes objects of these, and raises where it cannot.
 _TAG: Final = "__type__"
 
+#: What `stats` shows of the connection: where it leads. The rest has the passwords of Redis and of sentinels.
+_OF_CONNECTION: Final = frozenset({"hostname", "port", "virtual_host", "userid", "transport"})
+
 _NOT_HERE: Final[Mapping[str, str]] = {
     "autoscale": "the pool does not grow: start the worker with another -c",
     "election": "workers of this service do not elect",
@@ -150,6 +153,7 @@ def install() -> None:
         args=[("task_name", str), ("rate_limit", str)], signature="<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>"
     )(rate_limit)
     control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")(revoke)
+    Panel.data["stats"] = stats
     for name, function in list(Panel.data.items()):
         Panel.data[name] = _refusing(name, _NOT_HERE[name]) if name in _NOT_HERE else _guarded(name, function)
 
@@ -184,6 +188,13 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def _unknown(queue: object, consumer: Any) -> dict[str, str]:
     known = ", ".join(consumer.app.amqp.queues)
     return _refused(f"{str(queue)[:_MAX_NAME]!a} is not a queue of this worker's accounts; there are: {known}")
+
+
+def stats(state: Any, **_: Any) -> dict[str, Any]:
+    """Tell what the worker has done and where its connection leads."""
+    found: dict[str, Any] = control.stats(state)
+    broker = found.get("broker") or {}
+    return {**found, "broker": {name: value for name, value in broker.items() if name in _OF_CONNECTION}}
 
 
 def add_consumer(state: Any, queue: object, **_: Any) -> dict[str, str]:
