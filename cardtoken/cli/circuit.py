@@ -6,6 +6,8 @@ from typing import Any
 import click
 
 from cardtoken.cli.context import Context
+from cardtoken.cli.entries import Entry as Shown
+from cardtoken.cli.entries import Piece
 from cardtoken.cli.exits import Exit
 from cardtoken.cli.kept import age
 from cardtoken.cli.references import FIELDS
@@ -51,15 +53,10 @@ def list_(context: Context, as_json: bool) -> Exit:
         for each in found
     ]
     if context.on_a_terminal and rows:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for column in ("provider", "account", "state", "for", "well/badly", "reason"):
-            table.add_column(column)
-        for row in rows:
-            table.add_row(*(Text(cell, _COLOURS[row[2]] if number == 2 else "") for number, cell in enumerate(row)))
-        context.console.print(table)
+        for provider, account, state, left, calls, reason in rows:
+            for_how_long = "" if left == "-" else f"for {left}"
+            head: list[Piece] = [(provider, "cyan"), account, (state, _COLOURS.get(state, "")), for_how_long]
+            context.console.print(Shown(head, [f"well/badly {calls}"], reason))
     else:
         for row in rows:
             click.echo("\t".join(row))

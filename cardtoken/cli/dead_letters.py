@@ -12,6 +12,8 @@ import click
 
 from cardtoken.cli import kept
 from cardtoken.cli.context import Context
+from cardtoken.cli.entries import Entry as Shown
+from cardtoken.cli.entries import moment
 from cardtoken.cli.exits import Exit
 from cardtoken.cli.kept import Choice, Entry
 from cardtoken.contract import DEAD_LETTERS, REPLY_PREFIX, Lane
@@ -76,11 +78,15 @@ def list_(context: Context, /, limit: int, as_json: bool, **options: Any) -> Exi
     return kept.listed(
         context,
         Choice.of(options).entries(context.redis(), _read),
-        columns=("id", "failed at", "lookup", "provider", "account", "lane", "category", "code", "message"),
         row=lambda entry: (
             entry.id,
             *(entry[name] for name in ("failed_at", "lookup_id", *_KIND)),
-            str((_parsed(entry["result"]).get("error") or {}).get("message") or ""),
+            _message(entry),
+        ),
+        shown=lambda entry: Shown(
+            [(entry.id, "cyan"), moment(entry["failed_at"]), entry["provider"], entry["category"], entry["code"]],
+            [entry["lookup_id"], entry["account"], entry["lane"]],
+            _message(entry),
         ),
         document=lambda entry: _document(entry, reveal=False),
         limit=limit,
@@ -301,6 +307,10 @@ class _Replayer:
             missing = {each.decode() for each in gone}
             self.left["somebody else replayed or discarded it meanwhile"] += sorted(missing)
             self._send(task_id, lane, [letter for letter in mine if letter[0] not in missing])
+
+
+def _message(entry: Entry) -> str:
+    return str((_parsed(entry["result"]).get("error") or {}).get("message") or "")
 
 
 def _is_one_off(request: dict[str, Any]) -> bool:

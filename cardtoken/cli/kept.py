@@ -12,6 +12,7 @@ from cardtoken.cli.exits import Exit
 
 if TYPE_CHECKING:
     from redis import Redis
+    from rich.console import RenderableType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,38 +127,33 @@ def listed(
     context: Context,
     entries: Iterable[Entry],
     *,
-    columns: Sequence[str],
     row: Callable[[Entry], Sequence[str]],
+    shown: Callable[[Entry], "RenderableType"],
     document: Callable[[Entry], Mapping[str, object]],
     limit: int,
     as_json: bool,
 ) -> Exit:
-    """Show the entries, at most ``limit`` unless that is 0; says on standard error how many more there are."""
+    """Show the entries, at most ``limit`` unless that is 0; says on standard error how many more there are.
+
+    ``shown`` makes what a terminal shows of one, ``row`` what a pipe does.
+    """
     import itertools
     import json
 
     entries = iter(entries)
-    shown = list(itertools.islice(entries, limit or None))
+    found = list(itertools.islice(entries, limit or None))
     if as_json:
-        for entry in shown:
+        for entry in found:
             click.echo(json.dumps(document(entry), ensure_ascii=False))
     elif context.on_a_terminal:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for number, column in enumerate(columns):
-            table.add_column(column, style=None if number else "cyan", overflow="fold", no_wrap=not number)
-        for entry in shown:
-            table.add_row(*map(Text, row(entry)))
-        if shown:
-            context.console.print(table)
+        for entry in found:
+            context.console.print(shown(entry))
     else:
-        for entry in shown:
+        for entry in found:
             click.echo("\t".join(" ".join(each.split()) for each in row(entry)))
     if more := sum(1 for _ in entries):
         context.errors.print(f"{more:,} more; --limit 0 shows all")
-    if not shown:
+    if not found:
         context.errors.print("There is none.")
     return Exit.DONE
 

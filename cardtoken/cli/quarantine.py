@@ -8,6 +8,8 @@ import click
 
 from cardtoken.cli import kept
 from cardtoken.cli.context import Context
+from cardtoken.cli.entries import Entry as Shown
+from cardtoken.cli.entries import moment
 from cardtoken.cli.exits import Exit
 from cardtoken.cli.kept import Choice, Entry
 from cardtoken.contract import QUARANTINE
@@ -63,8 +65,12 @@ def list_(context: Context, /, limit: int, as_json: bool, **options: Any) -> Exi
     return kept.listed(
         context,
         Choice.of(options).entries(context.redis(), _read),
-        columns=("id", "since", "queue", "bytes", "reason"),
         row=lambda entry: (entry.id, entry["quarantined_at"], entry["queue"], _size(entry), entry["reason"]),
+        shown=lambda entry: Shown(
+            [(entry.id, "cyan"), moment(entry["quarantined_at"]), entry["queue"]],
+            [f"{_size(entry)} bytes"],
+            entry["reason"],
+        ),
         document=lambda entry: {"id": entry.id, **entry.fields},
         limit=limit,
         as_json=as_json,

@@ -44,19 +44,27 @@ def table(told: dict[str, Any]) -> "RenderableType":
 
 def line(told: dict[str, Any]) -> str:
     """The document on one line: id, status, and what matters most of the rest."""
-    token, error = told.get("token") or {}, told.get("error") or {}
-    parts = [token.get("brand"), token.get("last4") and f"…{token['last4']}", _expiry(token)]
-    parts += [error.get("category"), error.get("code"), error.get("message")]
-    return "\t".join(
-        [told["completed_at"], told["lookup_id"], told["status"], " ".join(str(each) for each in parts if each)]
-    )
+    return "\t".join([told["completed_at"], told["lookup_id"], told["status"], " ".join([*_card(told), *_why(told)])])
 
 
 def coloured(told: dict[str, Any]) -> "RenderableType":
     """The same for a terminal."""
-    from rich.text import Text
+    from cardtoken.cli.entries import Entry, moment
 
-    return Text(line(told).replace("\t", "  "), _COLOURS.get(told["status"], ""), no_wrap=True, overflow="ellipsis")
+    *codes, message = _why(told) or [""]
+    head = [moment(told["completed_at"]), (told["status"], _COLOURS.get(told["status"], "")), told["lookup_id"]]
+    return Entry(head, [" ".join([*_card(told), *codes])], message)
+
+
+def _card(told: dict[str, Any]) -> list[str]:
+    token = told.get("token") or {}
+    parts = [token.get("brand"), token.get("last4") and f"…{token['last4']}", _expiry(token)]
+    return [str(each) for each in parts if each]
+
+
+def _why(told: dict[str, Any]) -> list[str]:
+    error = told.get("error") or {}
+    return [str(each) for name in ("category", "code", "message") if (each := error.get(name))]
 
 
 def _expiry(token: dict[str, Any]) -> str | None:

@@ -2,16 +2,19 @@
 
 import socket
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from cardtoken.cli.context import Context
+from cardtoken.cli.entries import Entry, Piece
 from cardtoken.cli.exits import Exit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from cardtoken.presence import Worker
     from cardtoken.status import Status
 
 #: Seconds within which `health` has Redis' answer or says that there is none: a health check has a limit of its own.
@@ -82,19 +85,16 @@ def _screen(found: "Status") -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2))
-        for number, column in enumerate(columns):
-            made.add_column(column, style=None if number else "cyan", justify="left" if not number else "right")
-        return made
-
     server = found.server
     limit = f" of {_bytes(server.memory_limit)}" if server.memory_limit else ""
     head = Text(
         f"{server.version} · {_bytes(server.memory)}{limit} · {server.clients} clients · "
-        f"append-only {'on' if server.append_only else 'off'} · {server.policy} · {found.at}"
+        f"append-only {'on' if server.append_only else 'off'} · {server.policy} · {found.at[11:]}"
     )
-    queues = table("Queues", "queue", "waiting", "delayed", "oldest", "workers")
+    queues = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    queues.add_column("queue", style="cyan", overflow="fold")
+    for column in ("waiting", "delayed", "oldest", "workers"):
+        queues.add_column(column, justify="right", no_wrap=True)
     for queue in found.queues:
         queues.add_row(
             queue.name,
@@ -103,25 +103,38 @@ def _screen(found: "Status") -> "RenderableType":
             _age(queue.oldest),
             str(queue.workers or Text("0", "red")),
         )
-    there = table("Workers", "worker", "messages", "threads", "version", "since", "queues")
-    for worker in found.workers:
-        short = ", ".join(name.removeprefix("lookup.") for name in worker.queues) or "none"
-        since = worker.started_at[:19].replace("T", " ")
-        there.add_row(worker.name, str(worker.messages), str(worker.threads), worker.version, since, short)
-    results = table("Result queues", "queue", "kept", "group", "consumers", "pending", "lag")
+    there = [_worker(worker) for worker in found.workers]
+    there += [Entry([(worker.name, "cyan"), ("silent", "red")], [_short(worker.queues)]) for worker in found.silent]
+    results = []
     for each in found.result_queues:
-        for group in each.groups or (None,):
-            told = ("-",) * 4
-            if group is not None:
-                told = (group.name, str(group.consumers), str(group.pending), _or_dash(group.lag))
-            results.add_row(each.name, str(each.results), *told)
+        groups = [
+            f"{group.name}: {group.consumers} consumers, {group.pending} pending, lag {_or_dash(group.lag)}"
+            for group in each.groups
+        ]
+        results.append(Entry([(each.name, "cyan"), f"{each.results} kept"], groups))
     ends = Text(
         f"In hand {found.claimed} ({found.overdue} overdue) · dead letters {found.dead_letters} · "
         f"quarantine {found.quarantine}"
     )
-    parts: list[Any] = [head, Text(), queues, Text(), there, Text(), results, Text(), ends]
+    parts: list[Any] = [head, Text(), Text("Queues", "bold"), queues, Text(), Text("Workers", "bold"), *there]
+    parts += [Text(), Text("Result queues", "bold"), *results, Text(), ends]
     parts += [Text(f"! {sentence}", "yellow") for sentence in found.attention]
     return Group(*parts)
+
+
+def _worker(worker: "Worker") -> "Entry":
+    since = f"since {worker.started_at[5:16].replace('T', ' ')}"
+    head: list[Piece] = [(worker.name, "cyan"), f"{worker.messages} of {worker.threads} messages"]
+    return Entry(head, [_short(worker.queues), worker.version], since)
+
+
+def _short(queues: Iterable[str]) -> str:
+    """The queues of a worker by provider, as in ``opay bulk interactive, afterpay bulk``."""
+    lanes: dict[str, list[str]] = {}
+    for queue in sorted(queues):
+        provider, _, lane = queue.removeprefix("lookup.").partition(".")
+        lanes.setdefault(provider, []).append(lane)
+    return ", ".join(" ".join([provider, *own]).strip() for provider, own in lanes.items()) or "no queue"
 
 
 def _or_dash(value: int | None) -> str:

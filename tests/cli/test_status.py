@@ -135,7 +135,7 @@ def test_a_frozen_worker_is_told_though_nothing_waits(service: Service, env: dic
         for args in (("health",), ("health", "--worker", name)):
             done = piped(env, *args)
             assert done.returncode == 1
-            assert f"{name}: silent for 1" in done.stderr
+            assert f"{name}: silent for " in done.stderr
             assert f"no living worker for {queue}" in done.stderr
         worker.child.kill()
     assert piped(env, "health").returncode == 1, "nor has it ended in order"
