@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from jsonschema import Draft7Validator
 
 from sandbox.processes import start, wait_for_line
 from tests.harness import ROOT, Service, clean_environment, until
+from tests.redis_users import ServerWithUsers
 
 NODE = ROOT / "examples" / "node"
 
@@ -92,6 +94,36 @@ def test_a_consumer_reads_each_result_once_also_when_it_is_killed(service: Servi
     (found,) = service.redis.xinfo_groups("token-records:default")
     assert found["lag"] == 0
     assert found["pending"] <= 1, "the last one, where it is acknowledged with the next"
+
+
+@pytest.mark.parametrize("command", CONSUMERS)
+def test_a_consumer_waits_for_the_first_result_and_goes_on_when_redis_has_lost_its_data(
+    command: Sequence[str], tmp_path: Path
+) -> None:
+    times = dict.fromkeys(("requested_at", "completed_at"), "2026-01-31T12:00:00Z")
+    words = {"task_id": "t", "provider": "opay", "account": "default", "status": "not_found"}
+    numbers = {"schema_version": 1, "attempts": 1}
+    record = {**words, **numbers, **times, "token": None, "error": None, "replay_of": None, "metadata": {}}
+    lines: list[str] = []
+    where = NODE if command[0] == "node" else ROOT
+    with ServerWithUsers(tmp_path) as server:
+        env = {**clean_environment(), "REDIS_URL": server.url_of("consumer")}
+        consumer = start([*command, "shop", "shop-1"], name="consumer", cwd=where, env=env, on_line=lines.append)
+
+        def publish(lookup_id: str) -> None:
+            result = json.dumps({**record, "lookup_id": lookup_id})
+            server.client("worker").xadd("token-records:default", {"result": result})
+            wait_for_line(consumer, f"^{lookup_id}: not_found$", 30)
+
+        try:
+            until(lambda: server.client("consumer").exists("token-records:default") or None)
+            publish("first")
+            server.restart()
+            publish("second")
+            consumer.send_signal(signal.SIGINT)
+            assert consumer.wait(20) == 0
+        finally:
+            consumer.stop()
 
 
 @pytest.mark.tools
