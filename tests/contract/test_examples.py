@@ -103,7 +103,15 @@ def test_a_consumer_waits_for_the_first_result_and_goes_on_when_redis_has_lost_i
     times = dict.fromkeys(("requested_at", "completed_at"), "2026-01-31T12:00:00Z")
     words = {"task_id": "t", "provider": "opay", "account": "default", "status": "not_found"}
     numbers = {"schema_version": 1, "attempts": 1}
-    record = {**words, **numbers, **times, "token": None, "error": None, "replay_of": None, "metadata": {}}
+    record: dict[str, Any] = {
+        **words,
+        **numbers,
+        **times,
+        "token": None,
+        "error": None,
+        "replay_of": None,
+        "metadata": {},
+    }
     lines: list[str] = []
     where = NODE if command[0] == "node" else ROOT
     with ServerWithUsers(tmp_path) as server:
