@@ -1,6 +1,7 @@
 """The environment, typed and checked once, at the start of a process."""
 
 import json
+import math
 import re
 import ssl
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,9 @@ from cardtoken.tls import check_certificate, check_readable
 from config.accounts import FILE_VARIABLE, Accounts, plain_http_faults, read_accounts
 from config.environment import DOTENV, read_secret_files, variable_name, variables
 from config.faults import ConfigurationError, Fault, faults_of
+
+#: Seconds. Between two calls for one bulk lookup are 30 on average, once its delays have grown to RETRY_MAX_DELAY=60.
+_BULK_PACE = 25.0
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Retention = Annotated[int, Field(ge=1, le=31_536_000)]
@@ -240,16 +244,20 @@ class Settings(BaseSettings):
             raise ValueError("is below RETRY_BASE_DELAY")
         return value
 
-    def max_attempts(self, lane: Lane) -> int | None:
-        """How many calls a lookup may take; None: as many as its deadline has room for.
+    def max_attempts(self, lane: Lane) -> int:
+        """Return how many calls a lookup may take.
 
-        Bulk is patient unless somebody says otherwise: five calls would be over in seconds, and an outage is not.
+        Bulk is patient unless a number is set: five calls would be over in seconds, and an outage is not. One call for
+        each 25 s until ``BULK_DEADLINE``, and ten more, is what the default delays come to; with shorter delays they
+        keep a lookup that always fails from thousands of calls.
         """
         if lane is Lane.INTERACTIVE:
             return self.retry_max_attempts
         if self.retry_bulk_max_attempts is not None:
             return self.retry_bulk_max_attempts
-        return self.retry_max_attempts if "retry_max_attempts" in self.model_fields_set else None
+        if "retry_max_attempts" in self.model_fields_set:
+            return self.retry_max_attempts
+        return math.ceil(self.bulk_deadline / _BULK_PACE) + 10
 
     @classmethod
     def from_variables(cls, given: dict[str, str]) -> tuple[Self | None, list[Fault]]:

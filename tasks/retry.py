@@ -38,19 +38,19 @@ class RetryPolicy:
     ``max_delay``: all that were sent away together do not come back together. With base 0.5 and maximum 60 seconds the
     bounds are 0.5, 1, 2, 4, … 60.
 
-    ``max_attempts`` is how many calls a lookup may take, None: as many as its deadline has room for; ``max_unreadable``
-    how many of them may bring an answer that cannot be read.
+    ``max_attempts`` is how many calls a lookup may take, ``max_unreadable`` how many of them may bring an answer that
+    cannot be read.
     """
 
     base_delay: float
     max_delay: float
-    max_attempts: int | None
+    max_attempts: int
     draw: Callable[[float, float], float] = random.uniform  # noqa: S311 - jitter keeps no secret
     max_unreadable: int = UNREADABLE[Lane.INTERACTIVE]
 
     def allows(self, attempts: int) -> bool:
         """Whether a lookup may be asked for once more after so many calls."""
-        return self.max_attempts is None or attempts < self.max_attempts
+        return attempts < self.max_attempts
 
     def decide(
         self, failure: Failure, attempts: int, now: datetime, deadline: datetime, unreadable: int = 0

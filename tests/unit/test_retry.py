@@ -132,7 +132,7 @@ def test_no_more_calls_are_made_than_allowed(made: int, allowed: int, again: boo
 
 @pytest.mark.parametrize("outage", [25, 300, 3000])
 def test_without_a_limit_an_outage_is_outlasted_and_its_end_met_within_the_longest_delay(outage: float) -> None:
-    patient = RetryPolicy(0.5, 60, None, HIGHEST)
+    patient = RetryPolicy(0.5, 60, 154, HIGHEST)
     now, attempts = NOW, 1
     while now < after(outage):
         decision = patient.decide(failure(), attempts, now, after(3600))
@@ -142,7 +142,7 @@ def test_without_a_limit_an_outage_is_outlasted_and_its_end_met_within_the_longe
 
 
 def test_without_a_limit_a_lookup_is_tried_again_until_its_deadline() -> None:
-    patient = RetryPolicy(0.5, 60, None, HIGHEST)
+    patient = RetryPolicy(0.5, 60, 154, HIGHEST)
     now, attempts = NOW, 1
     while isinstance(decision := patient.decide(failure(), attempts, now, after(3600)), Again):
         now, attempts = decision.not_before, attempts + 1
@@ -150,11 +150,20 @@ def test_without_a_limit_a_lookup_is_tried_again_until_its_deadline() -> None:
     assert attempts < 100
 
 
+def test_the_calls_of_a_bulk_lookup_last_until_its_deadline_whatever_is_drawn() -> None:
+    for seed in range(200):
+        patient = RetryPolicy(0.5, 60, 154, random.Random(seed).uniform)  # noqa: S311 - a wait is no secret
+        now, attempts = NOW, 1
+        while isinstance(decision := patient.decide(failure(), attempts, now, after(3600)), Again):
+            now, attempts = decision.not_before, attempts + 1
+        assert now > after(3600 - 60), f"seed {seed}: the calls were used up at {now}"
+
+
 @pytest.mark.parametrize(("unreadable", "again"), [(1, True), (2, True), (3, False), (4, False)])
 def test_an_answer_that_cannot_be_read_is_waited_out_a_few_times(unreadable: int, again: bool) -> None:
     broken = Failure(Category.PROTOCOL, "no JSON", may_pass=True)
     # The calls that brought another failure do not count, however many they are.
-    decision = RetryPolicy(0.5, 60, None).decide(broken, 50, NOW, FAR, unreadable)
+    decision = RetryPolicy(0.5, 60, 154).decide(broken, 50, NOW, FAR, unreadable)
     assert isinstance(decision, Again) is again
 
 

@@ -84,8 +84,9 @@ def test_a_value_within_its_bounds_is_taken(environment: Environment, variable: 
 @pytest.mark.parametrize(
     ("given", "interactive", "bulk"),
     [
-        ({}, 5, None),  # bulk: until the deadline
-        ({"RETRY_MAX_ATTEMPTS": ""}, 5, None),
+        ({}, 5, 154),  # bulk: until the deadline
+        ({"RETRY_MAX_ATTEMPTS": ""}, 5, 154),
+        ({"BULK_DEADLINE": "60"}, 5, 13),
         ({"RETRY_MAX_ATTEMPTS": "5"}, 5, 5),  # who says it means it
         ({"RETRY_MAX_ATTEMPTS": "3"}, 3, 3),
         ({"RETRY_BULK_MAX_ATTEMPTS": "20"}, 5, 20),
@@ -93,7 +94,7 @@ def test_a_value_within_its_bounds_is_taken(environment: Environment, variable: 
     ],
 )
 def test_a_limit_of_calls_holds_for_both_lanes_and_the_default_for_interactive_lookups(
-    environment: Environment, given: dict[str, str], interactive: int, bulk: int | None
+    environment: Environment, given: dict[str, str], interactive: int, bulk: int
 ) -> None:
     settings = environment.load(**given).settings
     assert [settings.max_attempts(lane) for lane in (Lane.INTERACTIVE, Lane.BULK)] == [interactive, bulk]
