@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -53,6 +54,8 @@ _GARBAGE = (5_000, 5, 2)
 #: Seconds, beside the longest call's, after which a worker that was asked to stop is over; and one asked twice.
 _GRACE = 10.0
 _ABANDON = 5.0
+#: Seconds that a worker waits, when it ends, for its periodic threads together; where they take longer, Redis is away.
+_JOINING = 3.0
 
 
 def _refuse(error: Exception) -> None:
@@ -248,8 +251,9 @@ def _ended(**_: Any) -> None:
     if _worker is not None:
         for periodic in _worker.periodic:
             periodic.stop()
+        until = monotonic() + _JOINING
         for periodic in _worker.periodic:
-            periodic.join()
+            periodic.join(until)
         _give_all_back(_worker)
         for engine in _worker.engines:
             engine.close()

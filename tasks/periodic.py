@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from time import monotonic
 
 from redis import RedisError
 
@@ -30,10 +31,10 @@ class Periodic:
         """Begin no other call."""
         self._stopping.set()
 
-    def join(self) -> None:
-        """Wait for a call under way to end, for 15 seconds at most."""
+    def join(self, until: float) -> None:
+        """Wait for a call under way to end, until ``until`` (``time.monotonic``) at most."""
         if self._thread.is_alive():
-            self._thread.join(timeout=15)
+            self._thread.join(timeout=max(0.0, until - monotonic()))
 
     def _run(self) -> None:
         troubled = False

@@ -25,7 +25,7 @@ def test_trouble_of_any_kind_is_told_once_and_ends_nothing(caplog: pytest.LogCap
     periodic.start()
     assert done.wait(5)
     periodic.stop()
-    periodic.join()
+    periodic.join(time.monotonic() + 15)
     assert [record.getMessage() for record in caplog.records] == [
         "chores: Redis cannot be asked (ConnectionError); trying on"
     ]
@@ -46,11 +46,31 @@ def test_what_is_told_of_an_error_of_ours_is_its_type_and_place(caplog: pytest.L
 def test_a_stop_ends_the_thread_at_once_and_also_before_it_began() -> None:
     periodic = Periodic("chores", lambda: None, 60)
     periodic.stop()
-    periodic.join()
+    periodic.join(time.monotonic() + 15)
     periodic = Periodic("chores", lambda: None, 60)
     periodic.start()
     began = time.monotonic()
     periodic.stop()
-    periodic.join()
+    periodic.join(time.monotonic() + 15)
     assert time.monotonic() - began < 1
     assert not periodic._thread.is_alive()
+
+
+def test_those_that_are_stuck_share_the_time_that_ending_has_for_them() -> None:
+    release, stuck = threading.Event(), threading.Semaphore(0)
+
+    def work() -> None:
+        stuck.release()
+        release.wait()
+
+    periodics = [Periodic(f"chores-{number}", work, 0.01) for number in range(20)]
+    for periodic in periodics:
+        periodic.start()
+    for _ in periodics:
+        assert stuck.acquire(timeout=10)
+    began = time.monotonic()
+    for periodic in periodics:
+        periodic.stop()
+        periodic.join(began + 0.5)
+    assert time.monotonic() - began < 5, "and not half a second for each"
+    release.set()
