@@ -1,6 +1,7 @@
 """The users of deploy/redis: what each must do works, what it must not is refused, on a real server."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -38,6 +39,18 @@ def service(server: ServerWithUsers, simulator: Simulator) -> Iterator[Service]:
         assert worker.stop() == 0
         assert "NOPERM" not in worker.log
         assert "NoPermission" not in worker.log
+
+
+@pytest.mark.parametrize(("user", "folder"), [("worker", "tasks"), ("operator", "cardtoken")])
+def test_a_role_may_what_its_scripts_do(user: str, folder: str) -> None:
+    """A script is refused at its first command that its user lacks, perhaps after others were done."""
+    scripts = [path.read_text() for path in (ROOT / folder).rglob("*.lua")]
+    asked = {name.lower() for text in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
+    users = (ROOT / "deploy/redis/users.acl").read_text()
+    [rules] = [line.split() for line in users.splitlines() if line.startswith(f"user {user} ")]
+    may = {rule[1:].partition("|")[0] for rule in rules if rule.startswith("+")}
+    assert asked
+    assert asked <= may, asked - may
 
 
 def test_a_worker_does_all_its_work(service: Service) -> None:
