@@ -108,6 +108,8 @@ class Bounded:
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """As redis-py, but never without a bound; notes where an answer did not come."""
+        # With Sentinel redis-py would keep a connection whose answer is overdue: the next command would read it.
+        kwargs.setdefault("disconnect_on_error", True)
         if "timeout" in kwargs and kwargs["timeout"] is None:
             kwargs["timeout"] = self.socket_timeout  # type: ignore[attr-defined]
         try:

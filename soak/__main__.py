@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sandbox.group import signals_as_ctrl_c
-from soak import answers, disturbances, failover, fuzz, hosts, interruptions, kills, outages, timings
+from soak import answers, disturbances, failover, fuzz, hosts, interruptions, kills, outages, silence, timings
 from soak.record import Plan, Record
 from soak.stock import UnavailableError
 
@@ -34,6 +34,7 @@ RUNS = {
     **answers.RUNS,
     **interruptions.RUNS,
     **outages.RUNS,
+    **silence.RUNS,
     **failover.RUNS,
     **hosts.RUNS,
     **timings.RUNS,

@@ -1,4 +1,4 @@
-"""A primary that dies under load, and is replaced by a replica."""
+"""A primary that dies or hangs under load, and is replaced by a replica."""
 
 import tempfile
 import threading
@@ -18,6 +18,7 @@ from cardtoken.message import message_of, prepared
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server, free_port
 from soak.record import Plan, Record
+from soak.silence import PROMISED
 from tests.harness import Service, Simulator, until
 
 _NAME: Final = "mymaster"
@@ -83,12 +84,12 @@ class Cluster:
 
         until(so, 60, 0.2)
 
-    def kill_primary(self) -> RedisServer:
-        """Kill it, and wait until another one has taken its place; answers the killed one."""
-        killed = self.primary()
-        killed.kill()
-        until(lambda: True if self.primary() is not killed else None, 60, 0.1)
-        return killed
+    def lose_primary(self, *, hang: bool) -> RedisServer:
+        """Kill it, or let it hang, and wait until another one has taken its place; returns the lost one."""
+        lost = self.primary()
+        lost.pause() if hang else lost.kill()
+        until(lambda: True if self.primary() is not lost else None, 60, 0.1)
+        return lost
 
 
 class _Producer:
@@ -122,6 +123,9 @@ class _Producer:
                     if self._wait:
                         connection.send_command("WAIT", _REPLICAS, 200)
                         copies = connection.read_response()
+                except BaseException:
+                    connection.disconnect()  # redis-py does not, with Sentinel: the next push would read this answer
+                    raise
                 finally:
                     self._client.connection_pool.release(connection)
                 (self.confirmed if copies == _REPLICAS else self.doubtful).append(name)
@@ -133,7 +137,7 @@ class _Producer:
         self._thread.join(10)
 
 
-def _failovers(plan: Plan, *, wait: bool) -> dict[str, Any]:
+def _failovers(plan: Plan, *, wait: bool, hang: bool = False) -> dict[str, Any]:
     kills = plan.of(5, 1)
     chance = plan.chance("failover", wait)
     with ExitStack() as stack:
@@ -146,15 +150,17 @@ def _failovers(plan: Plan, *, wait: bool) -> dict[str, Any]:
         workers = [stack.enter_context(service.worker("-Q", "lookup.opay.bulk", **environment)) for _ in range(2)]
         producer = _Producer(cluster, wait=wait)
         stack.callback(producer.end)
-        longest = 0.0
+        longest = answered = 0.0
         for number in range(kills):
             time.sleep(1 + chance.random() * 2)
             begun, before = time.monotonic(), producer.pushed
-            killed = cluster.kill_primary()
-            before = max(before, producer.pushed)
+            lost = cluster.lose_primary(hang=hang)
+            promoted, before = time.monotonic(), max(before, producer.pushed)
             until(lambda before=before: True if producer.pushed > before else None, 60)  # type: ignore[misc]
             longest = max(longest, time.monotonic() - begun)
-            killed.start()
+            _answers(cluster)
+            answered = max(answered, time.monotonic() - promoted)
+            lost.resume() if hang else lost.start()
             cluster.replicated()
             plan.progress(number + 1, kills, "failovers")
         time.sleep(1)
@@ -179,7 +185,15 @@ def _failovers(plan: Plan, *, wait: bool) -> dict[str, Any]:
         "second results": sum(found.values()) - len(found),
         "workers that ended": "; ".join(ended) or "none",
         "longest until pushed again s": round(longest, 1),
+        "longest from promotion until answered s": round(answered, 1),
     }
+
+
+def _answers(cluster: Cluster) -> None:
+    """Wait until the primary gets results that it did not have."""
+    with redis.Redis(port=cluster.primary().port or 0) as client:
+        had = client.xlen("token-records:default")
+        until(lambda: True if client.xlen("token-records:default") > had else None, _PATIENCE)
 
 
 def failover(plan: Plan) -> Record:
@@ -196,4 +210,19 @@ def failover(plan: Plan) -> Record:
     )
 
 
-RUNS: Final = {"failover": failover}
+def hung_primary(plan: Plan) -> Record:
+    """The primary hangs under load and a replica takes over: with WAIT nothing confirmed is lost, work goes on soon."""
+    run = _failovers(plan, wait=True, hang=True)
+    answered = run["longest from promotion until answered s"]
+    return Record(
+        goal=f"nothing lost, no second result, no worker ended, answered within {PROMISED:g} s of the promotion",
+        passed=not run["lost"]
+        and not run["second results"]
+        and run["workers that ended"] == "none"
+        and answered <= PROMISED,
+        done={"failovers": run["failovers"]},
+        figures=run,
+    )
+
+
+RUNS: Final = {"failover": failover, "hung-primary": hung_primary}

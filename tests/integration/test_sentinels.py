@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,13 @@ from sandbox.redis_server import RedisServer, find_server, free_port
 from tests.harness import until
 
 
-@pytest.fixture
-def knowing(redis_server: RedisServer, tmp_path: Path) -> Iterator[int]:
-    """The port of a sentinel that knows the server as ``mymaster``."""
+@contextmanager
+def sentinel_of(primary: int, folder: Path) -> Iterator[int]:
+    """The port of a sentinel that knows the server at that port as ``mymaster``."""
     port = free_port()
-    config = tmp_path / "sentinel.conf"
-    config.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor mymaster 127.0.0.1 {redis_server.port} 1\n"
-    )
-    child = start([find_server(), config, "--sentinel"], name="sentinel", log=tmp_path / "sentinel.log")
+    config = folder / "sentinel.conf"
+    config.write_text(f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor mymaster 127.0.0.1 {primary} 1\n")
+    child = start([find_server(), config, "--sentinel"], name="sentinel", log=folder / "sentinel.log")
     with redis.Redis(port=port, socket_timeout=1) as client:
 
         def knows() -> object:
@@ -35,8 +33,17 @@ def knowing(redis_server: RedisServer, tmp_path: Path) -> Iterator[int]:
                 return None
 
         until(knows)
-    yield port
-    child.stop()
+    try:
+        yield port
+    finally:
+        child.stop()
+
+
+@pytest.fixture
+def knowing(redis_server: RedisServer, tmp_path: Path) -> Iterator[int]:
+    assert redis_server.port is not None
+    with sentinel_of(redis_server.port, tmp_path) as port:
+        yield port
 
 
 @pytest.fixture
@@ -87,3 +94,23 @@ def test_where_no_sentinel_names_a_primary_that_is_said_in_time(
         await client.aclose()
 
     asyncio.run(main())
+
+
+def test_an_answer_that_comes_too_late_is_not_read_by_the_next_command(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """redis-py keeps such a connection where it was found by Sentinel."""
+    assert redis_server.port is not None
+    with FaultyProxy(redis_server.port) as proxy, sentinel_of(proxy.port, tmp_path) as port:
+        endpoint = Endpoint(f"sentinel://127.0.0.1:{port}", sentinel_master="mymaster", socket_timeout=0.3)
+        with closing(endpoint.connect()) as client:
+            pool: Any = client.connection_pool
+            connection = pool.get_connection()
+            proxy.delay = 0.5
+            connection.send_command("ECHO", "first")
+            with pytest.raises(redis.TimeoutError):
+                connection.read_response()
+            proxy.delay = 0
+            connection.send_command("ECHO", "second")
+            assert connection.read_response() == b"second"
+            pool.release(connection)

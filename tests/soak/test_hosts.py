@@ -16,7 +16,7 @@ from tests.harness import until
 pytestmark = pytest.mark.tools
 
 
-@pytest.mark.parametrize(("name", "scale"), [("failover", 0.2), ("cut-off", 0.1)])
+@pytest.mark.parametrize(("name", "scale"), [("failover", 0.2), ("hung-primary", 0.2), ("cut-off", 0.1)])
 def test_hosts_come_and_go(name: str, scale: float) -> None:
     try:
         record = RUNS[name](Plan(scale=scale, seed=1, progress=lambda *_: None))

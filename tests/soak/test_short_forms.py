@@ -30,6 +30,7 @@ def made(name: str, scale: float) -> Record:
     [
         ("kills", 0.02),
         ("redis-restarts", 0.05),
+        ("silent", 0.04),
         ("stops", 0.02),
         ("fuzz", 0.03),
         ("answers", 0.03),
