@@ -90,6 +90,21 @@ def test_different_lookups_have_different_fences() -> None:
     assert all(0 <= bucket < 1 << 32 and -(1 << 63) <= member < 1 << 63 for bucket, member in found)
 
 
+def test_a_user_of_redis_who_may_not_count_members_publishes_all_the_same(
+    redis_server: RedisServer, redis: Any, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis.acl_setuser("upgraded", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-scard"])
+    own = keys.fence
+    monkeypatch.setattr(keys, "fence", lambda task_id, index: (7, own(task_id, index)[1]))
+    try:
+        with Redis.from_url(redis_server.url, username="upgraded", password="") as upgraded:
+            store = ResultStore(upgraded, Bounds(60, 1), Bounds(60, 1))
+            assert [publish(store, task, 400) for task in ("a", "b", "a", "b")] == [0, 0, 400, 400]
+        assert sorted(sets(redis).values()) == [288, 512]
+    finally:
+        redis.acl_deluser("upgraded")
+
+
 # --- beside the release before, which knows one set for each task id
 
 
