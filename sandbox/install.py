@@ -108,7 +108,8 @@ def main() -> int:
     progress = Progress()
     progress.show(f"{options.venv}: made with Python {version} ({sys.executable})", last=True)
     venv = [sys.executable, "-m", "venv", "--clear", str(options.venv)]
-    made = subprocess.run(venv, check=False)  # noqa: S603 - our own command
+    # In a session of its own: Ctrl-C ends it from here, without a traceback of its own.
+    made = subprocess.run(venv, check=False, start_new_session=True)  # noqa: S603 - our own command
     if made.returncode:
         return made.returncode
     if status := Installation(options.venv, options.requirements, progress).run():
@@ -123,4 +124,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; the same command begins anew")
