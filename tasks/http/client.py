@@ -15,6 +15,7 @@ import urllib3.exceptions
 from requests.utils import get_environ_proxies
 
 from cardtoken.contract import Category
+from cardtoken.error_description import describe_error
 from tasks.http.connections import EarlyAnswerError, Limits, RefusedBodyError, is_local
 from tasks.http.deadline import Deadline
 from tasks.http.messages import Again, Believed, HttpRequest, HttpResponse
@@ -109,7 +110,7 @@ def _failure(error: BaseException, request: HttpRequest) -> Failure:
         if any(isinstance(link, kinds) for link in chain):
             # What is not HTTP is a gateway's, or that of a host that is just being changed.
             return Failure(category, words.format(host=host), may_pass=category is Category.PROTOCOL)
-    return Failure(Category.INTERNAL, f"the request to {host} could not be made ({type(error).__name__})")
+    return Failure(Category.INTERNAL, f"the request to {host} could not be made ({describe_error(error)})")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
