@@ -91,6 +91,8 @@ class Claims:
         #: Those that were taken from, whose delays are repaired.
         self._queues: set[str] = set()
         self._taking = threading.Lock()
+        #: Whether Redis may have claims of this worker that it does not know of.
+        self._unsure = False
         self._closed = False
         self._kept: float | None = None
         self._patient_until = 0.0
@@ -98,7 +100,7 @@ class Claims:
         self.wake: Callable[[], None] = lambda: None
         self._scripts = {
             name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
-            for name in ("claim", "settle", "renew", "expire", "delay", "suspect", "repair")
+            for name in ("claim", "settle", "renew", "expire", "delay", "suspect", "repair", "recover")
         }
         self._redis = redis
 
@@ -123,11 +125,22 @@ class Claims:
             if self._closed:
                 return [], None
             self._queues |= set(queues)
+            if self._unsure:
+                self._recover()
+            self._unsure = True
             due, *rest = self._scripts["claim"](keys=redis_keys, args=[*args, *queues])
+            self._unsure = False
             claims = [_claim(fields) for fields in zip(*[iter(rest)] * 7, strict=True)]
             with self._lock:
                 self._held.update((claim.id, _Held(claim.queue)) for claim in claims)
         return claims, None if int(due) < 0 else int(due) / 1000
+
+    def _recover(self) -> None:
+        """Give back what was claimed by a call whose answer did not arrive, and would wait for its lease."""
+        with self._lock:
+            known = [*self._held, *self._ended, *self._returned]
+        if back := int(self._scripts["recover"](keys=[keys.LEASES], args=[self.worker, *known])):
+            logger.warning("%d messages whose taking was not confirmed went back to their queues", back)
 
     def begin(self, claim_id: str) -> bool:
         """Whether work on the claim may begin.

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from redis import Redis, ResponseError
 from redis.exceptions import OutOfMemoryError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from cardtoken.connection import Endpoint
+from sandbox.faulty_proxy import FaultyProxy
 from sandbox.redis_server import RedisServer
 from tasks.broker.claims import Claims
 from tasks.stores.clock import RedisClock
@@ -360,3 +363,27 @@ def test_a_jump_of_this_hosts_clock_changes_no_lease_and_no_takeover(
     began = time.monotonic()
     assert taken_over(other, within=10) == [1]
     assert time.monotonic() - began < LEASE + 3
+
+
+@pytest.mark.parametrize("kind", ["waiting", "given back", "due"])
+def test_what_was_taken_by_a_call_whose_answer_got_lost_does_not_wait_for_its_lease(
+    redis: Any, redis_server: RedisServer, kind: str
+) -> None:
+    assert redis_server.port is not None
+    with FaultyProxy(redis_server.port) as proxy:
+        claims = claims_of(Endpoint(proxy.url, socket_timeout=0.3).connect(), lease=600)
+        redis.lpush(QUEUE, b"held")
+        [held] = claims.take([QUEUE], 1)[0]
+        if kind == "due":
+            claims.defer("d1", QUEUE, b"lost", datetime.now(UTC))
+        else:
+            redis.lpush(QUEUE, b"lost")
+        if kind == "given back":
+            claims.give_back(claims.take([QUEUE], 1)[0][0].id)
+            claims.settle()
+        proxy.lose_answers()
+        with pytest.raises(RedisTimeoutError):
+            claims.take([QUEUE], 5)
+        assert redis.zcard("lookup:leases") == 2
+        assert [claim.entry for claim in claims.take([QUEUE], 5)[0]] == [b"lost"]
+        assert redis.hget(f"lookup:claim:{held.id}", "worker") == claims.worker.encode()

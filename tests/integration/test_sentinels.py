@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from cardtoken import bounded, sentinel
+from cardtoken import bounded, bounded_async, sentinel
 from cardtoken.connection import Endpoint
 from sandbox.faulty_proxy import Fault, FaultyProxy
 from sandbox.processes import start
@@ -79,6 +79,7 @@ def test_where_no_sentinel_names_a_primary_that_is_said_in_time(
     knowing: int, silent: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sentinel, "ALL_TIMEOUT", 0.5)
+    monkeypatch.setattr(bounded_async, "ALL_TIMEOUT", 0.5)
     monkeypatch.setattr(sentinel, "ASK_TIMEOUT", 600.0)
     monkeypatch.setattr(bounded, "CONNECT_TIMEOUT", 600.0)
     url = ";".join(f"sentinel://127.0.0.1:{port}" for port in (1, silent.port, knowing))
