@@ -1,11 +1,14 @@
 """The documents tell the truth: what they list is there, and what they show runs."""
 
+import io
 import json
 import re
 import sys
 import types
 
+import honcho.environ
 import pytest
+from dotenv import dotenv_values
 from pydantic import BaseModel
 
 from config.settings import Pacing, Settings
@@ -31,7 +34,7 @@ def test_the_example_environment_names_every_setting_and_no_other() -> None:
 
 @pytest.mark.parametrize("model", [Settings, *(provider.account for provider in PROVIDERS.values())])
 def test_the_example_environment_shows_the_defaults(model: type[BaseModel], monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = dict(re.findall(r"^([A-Z][A-Z0-9_]*)=(.+)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    shown = {name: value for name, value in dotenv_values(ROOT / ".env.example").items() if value}
     prefix = next((f"{name}_" for name, provider in PROVIDERS.items() if provider.account is model), "")
     for name in fields_of(model):
         monkeypatch.delenv(f"{prefix}{name}".upper(), raising=False)
@@ -42,6 +45,13 @@ def test_the_example_environment_shows_the_defaults(model: type[BaseModel], monk
     }
     mandatory = {name: "x" for name, info in model.model_fields.items() if info.is_required()}
     assert model.model_validate({**mandatory, **given}) == model.model_validate(mandatory)
+
+
+def test_honcho_reads_the_example_environment_as_workers_do() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert honcho.environ.parse(text) == {
+        name: value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value
+    }
 
 
 def test_every_setting_says_how_to_set_it() -> None:
