@@ -11,12 +11,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import redis
 import requests
 from celery import Celery
+from dotenv import dotenv_values
 
 from sandbox.processes import Child, start, wait_for_line
 from sandbox.redis_server import RedisServer
@@ -55,8 +57,17 @@ _OURS = (
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without anything that the service reads."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    """This process's environment without anything that the service reads, and with defaults over what ``.env`` says."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return {**kept, **_over_dotenv()}
+
+
+@cache
+def _over_dotenv() -> dict[str, str]:
+    """The defaults of what the developer's own ``.env`` sets, where they have a value."""
+    defaults = {**dotenv_values(ROOT / ".env.example"), "LOG_FORMAT": "json"}
+    names = [name for name, value in dotenv_values(ROOT / ".env").items() if value]
+    return {name: default for name in names if (default := defaults.get(name))}
 
 
 def until(ask: Callable[[], T | None], timeout: float = 20.0, pause: float = 0.01) -> T:

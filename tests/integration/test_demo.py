@@ -17,7 +17,7 @@ from tests.cli.terminal import environment as terminal_environment
 def test_the_demo_is_read_on_80_columns_and_ends_with_the_table() -> None:
     program = [sys.executable, "-m", "sandbox.demo", "--any-ports"]
     # An account of one's own, as in the .env of a newcomer, is not what it asks with.
-    env = terminal_environment("redis://127.0.0.1:1/0", OPAY_PRIVATE_KEY="one's own", NO_COLOR="1")
+    env = terminal_environment("redis://127.0.0.1:1/0", OPAY_PRIVATE_KEY="one's own", LOG_FORMAT="", NO_COLOR="1")
     with Terminal(env, columns=80, program=program) as terminal:
         assert terminal.end(90) == 0, terminal.text
     lines = terminal.text.splitlines()
