@@ -133,7 +133,7 @@ def test_what_is_planted_comes_out_nowhere(accounts: Path, tmp_path: Path) -> No
         }
         events = Events(server.url)
         flower = stack.enter_context(Flower(service.environment, tmp_path, "--logging=debug"))
-        with service.worker(level="DEBUG", METRICS_PORT=str(port)) as worker:
+        with service.worker(level="DEBUG", METRICS_PORT=str(port), RETRY_MAX_ATTEMPTS="5") as worker:
             until(lambda: True if flower.get("/api/workers?refresh=1").json() else None)
             tasks = everything(service)
             commands(service, surfaces, tmp_path)
