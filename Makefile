@@ -41,7 +41,7 @@ up: $(VENV)/installed ## the demo that stays: Redis, providers, a worker for eac
 	@$(BIN)/python -m sandbox.up
 
 contract: $(VENV)/installed ## write docs/schemas: the contract as JSON Schemas and AsyncAPI, from the models
-	@$(BIN)/python -m sandbox.contract
+	@$(BIN)/python -m tools.contract
 
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not tools" $(PYTEST_ARGS)

@@ -16,8 +16,8 @@ from bench.machine import Stage, cpu_seconds, stage
 from bench.progress import Tell
 from bench.throughput import LATENCY, wait
 from cardtoken import Client
+from sandbox.harness import ROOT
 from sandbox.processes import Child, wait_for_line
-from tests.harness import ROOT
 
 _READY: Final = r" ready\."
 

@@ -12,9 +12,9 @@ from bench.progress import Tell
 from bench.throughput import LATENCY
 from cardtoken.contract import Lane
 from cardtoken.message import message_of, prepared
+from sandbox.harness import Simulator
 from sandbox.processes import Child, wait_for_line
 from soak.record import quantile
-from tests.harness import Simulator
 
 _QUEUE: Final = "lookup.opay.interactive"
 _STREAM: Final = "token-records:bench"

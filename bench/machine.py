@@ -10,9 +10,9 @@ from typing import Any, Final
 import psutil
 import redis
 
+from sandbox.harness import MERCHANT, PRIVATE_KEY, ROOT, Simulator, clean_environment
 from sandbox.processes import Child, start
 from sandbox.redis_server import RedisServer
-from tests.harness import MERCHANT, PRIVATE_KEY, ROOT, Simulator, clean_environment
 
 _CORES: Final = sorted(os.sched_getaffinity(0))
 #: What is measured has a core of its own; Redis, the provider and whoever enqueues share the other.

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cardtoken.aio import AsyncClient
+    from cardtoken.async_client import AsyncClient
     from cardtoken.client import Client
     from cardtoken.contract import AfterpayRequest, Lane, LookupResult, OpayRequest, Status
     from cardtoken.errors import (
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         UnreadableResultError,
     )
     from cardtoken.message import Receipt
-    from cardtoken.sending import Progress
+    from cardtoken.producer import Progress
 
 __version__ = "0.1.0"
 
@@ -46,9 +46,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncClient": "cardtoken.aio",
+    "AsyncClient": "cardtoken.async_client",
     "Client": "cardtoken.client",
-    "Progress": "cardtoken.sending",
+    "Progress": "cardtoken.producer",
     "Receipt": "cardtoken.message",
     **dict.fromkeys(("AfterpayRequest", "Lane", "LookupResult", "OpayRequest", "Status"), "cardtoken.contract"),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "cardtoken.errors"),

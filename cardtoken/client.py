@@ -1,4 +1,4 @@
-"""The client for threads; ``cardtoken.aio`` has its twin for asyncio. What both do is in the modules they share."""
+"""The client for threads; ``cardtoken.async_client`` has its twin for asyncio, in modules that both share."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -8,14 +8,14 @@ from typing import Any, Final, Self, TypeVar, cast
 
 import redis
 
-from cardtoken import asking, sending
+from cardtoken import lookup, producer
 from cardtoken.connection import connect
+from cardtoken.consumer import Flag, Reader, Subscription
 from cardtoken.contract import DEFAULT, Lane, LookupResult
 from cardtoken.errors import ClosedError
 from cardtoken.message import AnyRequest, Receipt
-from cardtoken.options import UNDECODED, longest_wait, pools, untouched
-from cardtoken.receiving import Flag, Reader, Subscription
-from cardtoken.sending import Progress, Sender
+from cardtoken.producer import Progress, Sender
+from cardtoken.redis_compat import UNDECODED, longest_wait, pools, untouched
 from cardtoken.steps import Ask, Pause, Steps
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Client:
         result for a task id, so a copy costs a call to the provider at most.
         """
         return self._run(
-            sending.enqueue(request, lane=Lane(lane), reply_to=reply_to, task_id=task_id, patience=self._retry_for)
+            producer.enqueue(request, lane=Lane(lane), reply_to=reply_to, task_id=task_id, patience=self._retry_for)
         )
 
     def enqueue_many(
@@ -140,7 +140,7 @@ class Client:
         restarts meanwhile costs time only, if it keeps its data.
         """
         return self._run(
-            asking.lookup(request, timeout=timeout, lane=Lane(lane), wait=self._longest_wait, patience=self._retry_for)
+            lookup.lookup(request, timeout=timeout, lane=Lane(lane), wait=self._longest_wait, patience=self._retry_for)
         )
 
     def results(

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from cardtoken.contract import DEFAULT
 from config.environment import read_secret_files, variable_name
-from config.faults import Fault, faults_of
+from config.errors import Fault, faults_of
 
 FILE_VARIABLE = "PROVIDER_ACCOUNTS_FILE"
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")

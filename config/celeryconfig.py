@@ -1,4 +1,4 @@
-"""Celery's settings, under Celery's own names. What depends on the environment is added by ``tasks.app``."""
+"""Celery's settings, under Celery's own names. What depends on the environment is added by ``tasks.celery``."""
 
 # JSON only, in both directions. The second type is what the worker's own intake hands on.
 accept_content = ["json", "application/x-lookup+json"]

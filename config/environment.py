@@ -8,7 +8,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel
 
 from cardtoken.secret import Secret
-from config.faults import Fault
+from config.errors import Fault
 
 DOTENV = ".env"
 

@@ -31,7 +31,7 @@ from cardtoken.secret import Secret
 from cardtoken.tls import check_certificate, check_readable
 from config.accounts import FILE_VARIABLE, Accounts, plain_http_faults, read_accounts
 from config.environment import DOTENV, read_secret_files, variable_name, variables
-from config.faults import ConfigurationError, Fault, faults_of
+from config.errors import ConfigurationError, Fault, faults_of
 
 #: Seconds. Between two calls for one bulk lookup are 30 on average, once its delays have grown to RETRY_MAX_DELAY=60.
 _BULK_PACE = 25.0

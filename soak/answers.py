@@ -7,13 +7,13 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from sandbox.harness import Service, Simulator
+from sandbox.raw_server import Peer
 from sandbox.redis_server import RedisServer
 from soak.ledger import Ledger
 from soak.messages import entry, queue_of, raw, requests_of
 from soak.provider import Card, response, serving
 from soak.record import Plan, Record
-from tests.harness import Service, Simulator
-from tests.raw_server import Peer
 
 ANSWERS = 5_000
 _PATIENCE = 60.0

@@ -4,13 +4,13 @@ import signal
 import time
 from collections.abc import Callable
 
+from sandbox.harness import Service, Simulator, Worker
 from sandbox.redis_server import RedisServer
 from soak.fleet import Fleet
 from soak.kills import GOAL, LEASE
 from soak.ledger import Count, Ledger
 from soak.load import half_and_half, moments
 from soak.record import Plan, Record
-from tests.harness import Service, Simulator, Worker
 
 _LATENCY, _CONCURRENCY = 0.1, 6
 _PATIENCE = 30.0

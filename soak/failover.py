@@ -15,11 +15,11 @@ from redis.sentinel import Sentinel
 
 from cardtoken.contract import Lane
 from cardtoken.message import message_of, prepared
+from sandbox.harness import Service, Simulator, until
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server, free_port
 from soak.record import Plan, Record
 from soak.silence import PROMISED
-from tests.harness import Service, Simulator, until
 
 _NAME: Final = "mymaster"
 _REPLICAS: Final = 2

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+from sandbox.harness import Service, Simulator
 from sandbox.redis_server import RedisServer
 from soak.ledger import Ledger
 from soak.messages import body_1, entry, entry_1, push, queue_of, raw, requests_of, wrapped
 from soak.record import Plan, Record
-from tests.harness import Service, Simulator
 
 ENTRIES, GOOD = 10_000, 1_000
 _PATIENCE = 60.0

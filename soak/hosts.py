@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
+from sandbox.harness import ROOT, Service, Simulator, until
 from sandbox.processes import ChildEndedError, start, wait_for_line
 from sandbox.redis_server import RedisServer
 from soak.record import Plan, Record
 from soak.stock import UnavailableError
-from tests.harness import ROOT, Service, Simulator, until
 
 _PATIENCE: Final = 120.0
 #: Seconds.

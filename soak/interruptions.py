@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from sandbox.harness import ROOT, Service, Simulator
 from sandbox.redis_server import RedisServer
 from soak.record import Plan, Record
-from tests.harness import ROOT, Service, Simulator
 
 _LATENCY: Final = 0.05
 _PATIENCE: Final = 300.0

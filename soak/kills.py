@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sandbox.harness import ROOT, Service, Simulator, Worker
 from sandbox.redis_server import RedisServer
 from soak.fleet import Fleet
 from soak.ledger import Ledger
@@ -15,8 +16,7 @@ from soak.load import half_and_half, moments
 from soak.messages import entry, queue_of, raw
 from soak.record import Plan, Record
 from soak.stock import StockWorker, redis_plus
-from tasks.faults import POINTS
-from tests.harness import ROOT, Service, Simulator, Worker
+from tasks.crash_points import POINTS
 
 LOOKUPS, KILLS, WORKERS = 20_000, 200, 3
 LEASE = 2.0

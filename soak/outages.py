@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import psutil
 
+from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer
 from soak.record import Plan, Record, quantile
-from tests.harness import Service, Simulator, Worker, until
 
 _LATENCY: Final = 0.05
 _PATIENCE: Final = 300.0

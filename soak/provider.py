@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.raw_server import Peer, RawServer
+from sandbox.raw_server import Peer, RawServer
 
 _BRANDS = {"VISA": "visa", "MASTERCARD": "mastercard", "AMEX": "amex", "JCB": "jcb"}
 _TOKEN = b'{"access_token": "soak", "token_type": "Bearer", "expires_in": 3600}'

@@ -5,13 +5,13 @@ import uuid
 from typing import Final
 
 from sandbox.faulty_proxy import FaultyProxy
+from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer
 from soak.fleet import Fleet
 from soak.kills import GOAL
 from soak.ledger import Ledger
 from soak.load import half_and_half, reached
 from soak.record import Plan, Record
-from tests.harness import Service, Simulator, Worker, until
 
 _LATENCY, _CONCURRENCY = 0.1, 6
 _PATIENCE: Final = 60.0

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from sandbox.harness import ROOT, Worker
 from sandbox.processes import start
-from tests.harness import ROOT, Worker
 
 _REDIS_PLUS = "celery_redis_plus.transport:Transport"
 

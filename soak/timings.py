@@ -7,13 +7,13 @@ from statistics import median
 
 import psutil
 
+from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer
 from soak.fleet import Fleet
 from soak.ledger import Ledger
 from soak.messages import entry, queue_of, raw, requests_of
 from soak.provider import Clock, serving
 from soak.record import Plan, Record, quantile
-from tests.harness import Service, Simulator, Worker, until
 
 _LEASE = 5.0
 _QUEUES = [(provider, lane) for provider in ("opay", "afterpay") for lane in ("interactive", "bulk")]

@@ -1,14 +1,1 @@
-"""The worker. ``celery -A tasks worker`` finds the application here."""
-
-from cardtoken import streams
-from tasks import ending
-
-if ending.program():
-    # Before what follows, which takes a second, and before anything is written.
-    ending.take_signals()
-    streams.repair()
-    streams.ignore_failures()
-
-from tasks.app import app
-
-__all__ = ["app"]
+"""The worker: Celery tasks that look up card tokens. ``celery -A tasks`` finds the application in ``tasks.celery``."""

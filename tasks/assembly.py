@@ -11,20 +11,21 @@ from cardtoken.contract import Lane
 from cardtoken.other_lists import suffixes
 from config import celeryconfig, queues
 from config.settings import Configuration, Settings
-from tasks.broker import remote_control, transport
+from tasks.broker import events, remote_control, transport
 from tasks.broker.claims import Claims
+from tasks.broker.heartbeat import Pulse
 from tasks.broker.intake import Intake
-from tasks.broker.pulse import Pulse
-from tasks.broker.throttle import Throttle
-from tasks.engine import Engine
-from tasks.guard import Guard
+from tasks.broker.queue_limits import Throttle
+from tasks.calls.admission import Guard
+from tasks.calls.engine import Engine
+from tasks.calls.retry import UNREADABLE, RetryPolicy
+from tasks.calls.threads import CallThreads
 from tasks.http.client import HttpClient, Limits
-from tasks.lookup import Desk, Lookups
-from tasks.lookups import Reader
+from tasks.lookups.lookup import Reader
 from tasks.periodic import Periodic
+from tasks.processor import Desk, Lookups
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
-from tasks.retry import UNREADABLE, RetryPolicy
 from tasks.stores import other_lists, presence
 from tasks.stores.circuits import PAUSE, Circuits
 from tasks.stores.clock import RedisClock
@@ -34,9 +35,8 @@ from tasks.stores.presence import Presence
 from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds, ResultStore
 from tasks.stores.retention import Retention
-from tasks.telemetry import events, reports
+from tasks.telemetry import reports
 from tasks.telemetry.observer import Observer
-from tasks.threads import CallThreads
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,19 @@ from uuid import uuid4
 
 from cardtoken.contract import Lane
 from cardtoken.secret import CardToken, Secret
-from tasks.engine import Engine, Step
-from tasks.guard import Guard
+from sandbox.harness import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY, Simulator
+from tasks.calls.admission import Guard
+from tasks.calls.engine import Engine, Step
+from tasks.calls.retry import RetryPolicy
+from tasks.calls.threads import CallThreads
 from tasks.http.client import HttpClient, Limits
 from tasks.http.messages import HttpRequest
-from tasks.lookups import Lookup, Reader, Settled
+from tasks.lookups.lookup import Lookup, Reader, Settled
 from tasks.providers import PROVIDERS, afterpay, opay
 from tasks.providers.provider import Account, Provider, Query
-from tasks.retry import RetryPolicy
 from tasks.stores.circuits import Circuits
 from tasks.stores.permits import RateLimits
 from tasks.telemetry.observer import Observer
-from tasks.threads import CallThreads
-from tests.harness import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY, Simulator
 
 FIELD = {"opay": "opay_token", "afterpay": "original_request_id"}
 PREFIX = {"opay": "OPAY_TOKEN_", "afterpay": ""}

@@ -5,9 +5,9 @@ from typing import Any, Final, Self
 
 import redis
 
+from sandbox.harness import ROOT, clean_environment, until
 from sandbox.processes import Child, start
 from sandbox.redis_server import find_server, free_port
-from tests.harness import ROOT, clean_environment, until
 
 USERS: Final = ("worker", "producer", "consumer", "operator", "flower")
 START: Final = ROOT / "deploy" / "redis" / "start.sh"

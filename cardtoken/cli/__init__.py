@@ -8,7 +8,7 @@ import click
 
 from cardtoken import __version__, streams
 from cardtoken.cli.context import Context
-from cardtoken.cli.exits import EXITS, Exit
+from cardtoken.cli.exit_codes import EXITS, Exit
 from cardtoken.errors import CardTokenError, InvalidRequestError, LookupTimeoutError, RedisUnavailableError
 
 #: Command → its module in this package; the command is the attribute of the same name, with underscores.

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from cardtoken.cli.context import Context
-from cardtoken.cli.exits import Exit
-from cardtoken.cli.kept import age
+from cardtoken.cli.exit_codes import Exit
 from cardtoken.cli.references import FIELDS, Source, UnreadableFileError
+from cardtoken.cli.stream_commands import age
 from cardtoken.contract import Lane
 
 

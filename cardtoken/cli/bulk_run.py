@@ -15,7 +15,7 @@ import click
 
 from cardtoken.cli.bulk_plan import LINE, Plan
 from cardtoken.cli.context import Context
-from cardtoken.cli.exits import Exit
+from cardtoken.cli.exit_codes import Exit
 from cardtoken.cli.journal import Journal
 from cardtoken.cli.progress import Progress
 from cardtoken.cli.references import Row, Source
@@ -153,7 +153,7 @@ class Run:
                 self._keep(result, shown)
 
     def _keep(self, result: "LookupResult", shown: Progress) -> None:
-        from cardtoken.cli.showing import document
+        from cardtoken.cli.render import document
 
         line = self._plan.line(result.lookup_id) if result.task_id.startswith(self._task_prefix) else None
         if line is not None and self._journal.add(line, document(result, reveal=bool(self._journal.head["reveal"]))):
@@ -162,8 +162,8 @@ class Run:
 
     def _read_from_the_start(self, shown: Progress) -> None:
         """Read the whole result queue once more: what a lost journal line stood for may have been acknowledged."""
-        from cardtoken.entries import read_result
         from cardtoken.errors import UnreadableResultError
+        from cardtoken.stream_entries import read_result
 
         last = "-"
         while True:
@@ -387,7 +387,7 @@ class _Waiting:
     @contextlib.contextmanager
     def for_the_client(self) -> Iterator[None]:
         """Take what the client logs of its waiting, which would spoil the bar."""
-        logger, handler = logging.getLogger("cardtoken.receiving"), _Handler(self)
+        logger, handler = logging.getLogger("cardtoken.consumer"), _Handler(self)
         propagates, level = logger.propagate, logger.level
         logger.propagate = False
         logger.setLevel(logging.INFO)

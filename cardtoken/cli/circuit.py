@@ -8,9 +8,9 @@ import click
 from cardtoken.cli.context import Context
 from cardtoken.cli.entries import Entry as Shown
 from cardtoken.cli.entries import Piece
-from cardtoken.cli.exits import Exit
-from cardtoken.cli.kept import age
+from cardtoken.cli.exit_codes import Exit
 from cardtoken.cli.references import FIELDS
+from cardtoken.cli.stream_commands import age
 
 _COLOURS = {"closed": "green", "open": "red", "paused": "yellow", "trying": "yellow", "held": "magenta"}
 

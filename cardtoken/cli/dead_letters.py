@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cardtoken.cli import kept
+from cardtoken.cli import stream_commands
 from cardtoken.cli.context import Context
 from cardtoken.cli.entries import Entry as Shown
 from cardtoken.cli.entries import moment
-from cardtoken.cli.exits import Exit
-from cardtoken.cli.kept import Choice, Entry
+from cardtoken.cli.exit_codes import Exit
+from cardtoken.cli.stream_commands import Choice, Entry
 from cardtoken.contract import DEAD_LETTERS, REPLY_PREFIX, Lane
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _read(redis: "Redis", start: str, end: str, count: int) -> list[Entry]:
     ]
 
 
-def _chosen(command: kept.F) -> kept.F:
+def _chosen(command: stream_commands.F) -> stream_commands.F:
     for option in (
         click.option("--task-id", help="Only those of this message."),
         click.option("--lookup-id", help="Only this lookup."),
@@ -48,7 +48,7 @@ def _chosen(command: kept.F) -> kept.F:
         click.option("--provider", help="Only those of this provider: opay, afterpay."),
     ):
         command = option(command)
-    return kept.ages(command)
+    return stream_commands.ages(command)
 
 
 @click.group()
@@ -75,7 +75,7 @@ def list_(context: Context, /, limit: int, as_json: bool, **options: Any) -> Exi
     cardtoken dead-letters list --category authentication
     cardtoken dead-letters list --limit 0 --json | jq -r .code | sort | uniq -c
     """
-    return kept.listed(
+    return stream_commands.listed(
         context,
         Choice.of(options).entries(context.redis(), _read),
         row=lambda entry: (
@@ -101,7 +101,7 @@ def list_(context: Context, /, limit: int, as_json: bool, **options: Any) -> Exi
 @click.pass_obj
 def show(context: Context, entry_id: str, reveal: bool, as_json: bool) -> Exit:
     """Show one dead letter: the request as it was sent, and the result as it was published."""
-    from cardtoken.cli.showing import rows, table
+    from cardtoken.cli.render import rows, table
 
     found = next(Choice.of({"ids": (entry_id,)}).entries(context.redis(), _read), None)
     if found is None:
@@ -121,7 +121,7 @@ def show(context: Context, entry_id: str, reveal: bool, as_json: bool) -> Exit:
 @dead_letters.command()
 @click.argument("ids", nargs=-1, metavar="[ID]…")
 @_chosen
-@kept.confirmation
+@stream_commands.confirmation
 @click.option("--reply-to", default=None, metavar="NAME", help="Result queue for those whose own was one-off.")
 @click.option("--into", type=click.Choice(_LANES), default=None, help="Lane to ask in  [default: the one it had]")
 @click.pass_obj
@@ -151,10 +151,10 @@ def replay(
     from cardtoken.message import checked_reply_to
 
     choice = Choice.of(options)
-    kept.scoped(choice, "replay")
+    stream_commands.scoped(choice, "replay")
     redis = context.redis()
     # What fails again comes after this one, and is not replayed again.
-    until = kept.last_id(redis, DEAD_LETTERS)
+    until = stream_commands.last_id(redis, DEAD_LETTERS)
     one_off = 0
 
     def seen() -> Iterator[Entry]:
@@ -163,7 +163,7 @@ def replay(
             one_off += _is_one_off(_parsed(entry["request"]))
             yield entry
 
-    total = kept.counted(context, seen(), _KIND, "to replay")
+    total = stream_commands.counted(context, seen(), _KIND, "to replay")
     if not total:
         return Exit.NOT_FOUND
     if one_off and reply_to is None:
@@ -171,11 +171,11 @@ def replay(
         if reply_to is None and not dry_run:
             click.echo("Nothing was changed.", err=True)
             return Exit.FAILED
-    if not kept.agreed("Replay them?", yes=yes, dry_run=dry_run):
+    if not stream_commands.agreed("Replay them?", yes=yes, dry_run=dry_run):
         return Exit.DONE if dry_run else Exit.FAILED
     replayer = _Replayer(redis, checked_reply_to(reply_to) if reply_to else None, Lane(into) if into else None)
     entries = context.progress(choice.entries(redis, _read, until), total, "replaying")
-    for window in kept.batches(entries, _WINDOW):
+    for window in stream_commands.batches(entries, _WINDOW):
         replayer.replay(window)
     click.echo(f"{replayer.replayed:,} replayed")
     if one_off and reply_to:
@@ -190,7 +190,7 @@ def replay(
 @dead_letters.command()
 @click.argument("ids", nargs=-1, metavar="[ID]…")
 @_chosen
-@kept.confirmation
+@stream_commands.confirmation
 @click.pass_obj
 def discard(context: Context, /, yes: bool, dry_run: bool, **options: Any) -> Exit:
     """Remove dead letters for good: shows how many of which kind, then asks whether to go on.
@@ -199,7 +199,7 @@ def discard(context: Context, /, yes: bool, dry_run: bool, **options: Any) -> Ex
     cardtoken dead-letters discard 1763700000000-0
     cardtoken dead-letters discard --category rejected --older-than 7d
     """
-    return kept.discarded(context, Choice.of(options), _read, DEAD_LETTERS, _KIND, yes=yes, dry_run=dry_run)
+    return stream_commands.discarded(context, Choice.of(options), _read, DEAD_LETTERS, _KIND, yes=yes, dry_run=dry_run)
 
 
 def _asked_for(one_off: int, *, dry_run: bool) -> str | None:

@@ -6,7 +6,7 @@ import sys
 import click
 
 from cardtoken.cli.context import Context
-from cardtoken.cli.exits import Exit
+from cardtoken.cli.exit_codes import Exit
 from cardtoken.cli.references import FIELDS
 
 _WHAT_NEXT = {
@@ -62,7 +62,7 @@ def lookup(
 
     Exit status: 0 found, 3 there is no such token, 1 the lookup failed, 4 no answer in time, be it the provider's.
     """
-    from cardtoken.cli.showing import document, rows, table
+    from cardtoken.cli.render import document, rows, table
     from cardtoken.errors import LookupFailedError
 
     if reference == "-":

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cardtoken.cli import kept
+from cardtoken.cli import stream_commands
 from cardtoken.cli.context import Context
 from cardtoken.cli.entries import Entry as Shown
 from cardtoken.cli.entries import moment
-from cardtoken.cli.exits import Exit
-from cardtoken.cli.kept import Choice, Entry
+from cardtoken.cli.exit_codes import Exit
+from cardtoken.cli.stream_commands import Choice, Entry
 from cardtoken.contract import QUARANTINE
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def _fields(flat: list[bytes]) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _chosen(command: kept.F) -> kept.F:
+def _chosen(command: stream_commands.F) -> stream_commands.F:
     command = click.option("--reason", help="Only those whose reason has this in it.")(command)
     command = click.option("--queue", help="Only those of this queue, such as lookup.opay.bulk.")(command)
-    return kept.ages(command)
+    return stream_commands.ages(command)
 
 
 @click.group()
@@ -62,7 +62,7 @@ def list_(context: Context, /, limit: int, as_json: bool, **options: Any) -> Exi
     \b
     cardtoken quarantine list --queue lookup.opay.bulk --newer-than 1d
     """
-    return kept.listed(
+    return stream_commands.listed(
         context,
         Choice.of(options).entries(context.redis(), _read),
         row=lambda entry: (entry.id, entry["quarantined_at"], entry["queue"], _size(entry), entry["reason"]),
@@ -110,7 +110,7 @@ def show(context: Context, entry_id: str, reveal: bool, as_json: bool) -> Exit:
 @quarantine.command()
 @click.argument("ids", nargs=-1, metavar="[ID]…")
 @_chosen
-@kept.confirmation
+@stream_commands.confirmation
 @click.pass_obj
 def release(context: Context, /, yes: bool, dry_run: bool, **options: Any) -> Exit:
     """Put entries back on their queues, byte for byte: shows which, then asks whether to go on.
@@ -124,13 +124,13 @@ def release(context: Context, /, yes: bool, dry_run: bool, **options: Any) -> Ex
     Exit status: 0 all released, 1 some could not be, 3 there is none.
     """
     choice = Choice.of(options)
-    kept.scoped(choice, "release")
+    stream_commands.scoped(choice, "release")
     redis = context.redis()
-    until = kept.last_id(redis, QUARANTINE)
-    total = kept.counted(context, choice.entries(redis, _read, until), _KIND, "to release")
+    until = stream_commands.last_id(redis, QUARANTINE)
+    total = stream_commands.counted(context, choice.entries(redis, _read, until), _KIND, "to release")
     if not total:
         return Exit.NOT_FOUND
-    if not kept.agreed("Release them?", yes=yes, dry_run=dry_run):
+    if not stream_commands.agreed("Release them?", yes=yes, dry_run=dry_run):
         return Exit.DONE if dry_run else Exit.FAILED
     script = redis.register_script(files(__package__).joinpath("move.lua").read_text(encoding="utf-8"))
     released, left = 0, 0
@@ -148,7 +148,7 @@ def release(context: Context, /, yes: bool, dry_run: bool, **options: Any) -> Ex
 @quarantine.command()
 @click.argument("ids", nargs=-1, metavar="[ID]…")
 @_chosen
-@kept.confirmation
+@stream_commands.confirmation
 @click.pass_obj
 def discard(context: Context, /, yes: bool, dry_run: bool, **options: Any) -> Exit:
     """Remove entries for good: shows how many of which kind, then asks whether to go on.
@@ -156,7 +156,7 @@ def discard(context: Context, /, yes: bool, dry_run: bool, **options: Any) -> Ex
     \b
     cardtoken quarantine discard --queue lookup.opay.bulk --older-than 30d
     """
-    return kept.discarded(context, Choice.of(options), _read, QUARANTINE, _KIND, yes=yes, dry_run=dry_run)
+    return stream_commands.discarded(context, Choice.of(options), _read, QUARANTINE, _KIND, yes=yes, dry_run=dry_run)
 
 
 def _cannot(entry: Entry) -> str | None:

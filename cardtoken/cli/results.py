@@ -61,7 +61,7 @@ def results(
 
 
 def _show(context: Context, found: "Iterable[LookupResult]", reveal: bool, as_json: bool) -> None:
-    from cardtoken.cli.showing import coloured, document, line
+    from cardtoken.cli.render import coloured, document, line
 
     for result in found:
         told = document(result, reveal=reveal)
@@ -78,8 +78,8 @@ def _looked_at(context: Context, reply_to: str, *, new: bool, follow: bool) -> "
     from redis import RedisError
 
     from cardtoken.contract import stream_name
-    from cardtoken.entries import read_result
     from cardtoken.errors import UnreadableResultError
+    from cardtoken.stream_entries import read_result
 
     redis, stream = context.redis(), stream_name(reply_to)
     last: Any = b"0"

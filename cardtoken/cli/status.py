@@ -9,7 +9,7 @@ import click
 
 from cardtoken.cli.context import Context
 from cardtoken.cli.entries import Entry, Piece
-from cardtoken.cli.exits import Exit
+from cardtoken.cli.exit_codes import Exit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

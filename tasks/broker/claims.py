@@ -20,7 +20,7 @@ from uuid import uuid4
 from redis import Redis
 
 from cardtoken.other_lists import DEFAULT_PRIORITIES
-from tasks import faults
+from tasks import crash_points
 from tasks.stores import keys
 from tasks.stores.clock import RedisClock, uptime
 from tasks.telemetry import metrics
@@ -164,7 +164,7 @@ class Claims:
                 return
             self._held.pop(claim_id, None)
             self._ended.append(claim_id)
-        faults.reached("ended")
+        crash_points.reached("ended")
         self.wake()
 
     def give_back(self, claim_id: str) -> None:
@@ -205,7 +205,7 @@ class Claims:
                 self._ended.extendleft(reversed(ended))
                 self._returned.extendleft(reversed(returned))
                 raise
-            faults.reached("settled")
+            crash_points.reached("settled")
 
     def forget(self, claim_id: str) -> None:
         """The claim is in other hands by now, with its entry."""

@@ -21,7 +21,7 @@ from celery.utils.time import maybe_iso8601
 from pydantic import ValidationError
 
 from cardtoken.contract import MAX_REQUESTS, REPLAY_OF
-from tasks.state import RetryState
+from tasks.lookups.carried_state import RetryState
 
 #: A task id longer than this, or with characters that are not printed, is nobody's.
 _MAX_ID = 255

@@ -9,7 +9,7 @@ from typing import Any, Final
 from kombu.serialization import register
 from redis import RedisError
 
-from tasks import faults
+from tasks import crash_points
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.envelope import Envelope, MalformedError, open_envelope
 from tasks.stores.clock import Clock
@@ -70,14 +70,14 @@ class Intake:
             logger.warning("%s: an entry of %d bytes goes to quarantine: %s", claim.queue, claim.size, error)
             self._quarantine.add(claim.id, str(error))
             metrics.QUARANTINED.labels(claim.queue).inc()
-            faults.reached("quarantined")
+            crash_points.reached("quarantined")
             self._claims.forget(claim.id)
             return None
         # When a deferred message is due is Redis' to say: its eta may be by the clock of a worker that is wrong.
         now = self._clock.now()
         if envelope.eta is not None and envelope.eta > now and not claim.deferred:
             self._claims.postpone(claim, envelope.eta)
-            faults.reached("postponed")
+            crash_points.reached("postponed")
             return None
         return canonical(envelope, claim, now)
 

@@ -23,11 +23,11 @@ from redis.exceptions import NoPermissionError
 from tasks.broker import channel
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.connection import use_transport
+from tasks.broker.heartbeat import Pulse
 from tasks.broker.intake import Intake
-from tasks.broker.pulse import Pulse
-from tasks.broker.pump import Pump
+from tasks.broker.queue_consumer import Pump
+from tasks.broker.queue_limits import Throttle
 from tasks.broker.remote_control import command
-from tasks.broker.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 

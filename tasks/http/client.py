@@ -21,7 +21,7 @@ from tasks.http.deadline import Deadline
 from tasks.http.messages import Again, Believed, HttpRequest, HttpResponse
 from tasks.http.pools import BoundedAdapter
 from tasks.http.reading import NotHttpError
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 
 __all__ = ["HttpClient", "Limits"]
 

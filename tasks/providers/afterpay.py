@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from cardtoken.contract import AfterpayRequest, Category, TokenRecord
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
+from tasks.lookups.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
 from tasks.providers import fields
 from tasks.providers.error_bodies import speaks_of_a_path
 from tasks.providers.provider import AccessToken, AccessTokens, Account, BaseUrl, Key, Provider, Query

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 from cardtoken.contract import Category, Customer, OpayRequest, TokenRecord
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
+from tasks.lookups.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
 from tasks.providers import fields
 from tasks.providers.provider import Account, BaseUrl, HeaderText, Key, Provider, Query
 from tasks.providers.scrub import MAX_CODE, scrubbed

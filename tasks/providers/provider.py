@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from cardtoken.contract import LookupRequest
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Failure, Outcome, Verdict
+from tasks.lookups.outcomes import Failure, Outcome, Verdict
 
 
 def _checked_url(value: str) -> str:

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from cardtoken.contract import MAX_ERROR_MESSAGE, Category
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpResponse
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 from tasks.providers.error_bodies import words_of
 from tasks.providers.scrub import MAX_CODE, scrubbed
 

@@ -18,7 +18,7 @@ from redis import Redis, RedisError
 
 from cardtoken.circuits import ASKED, FORCED, OPEN, circuit_key, circuit_name, whole
 from cardtoken.contract import Category
-from tasks.guard import Circuit
+from tasks.calls.admission import Circuit
 
 logger = logging.getLogger(__name__)
 

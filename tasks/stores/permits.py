@@ -7,7 +7,7 @@ from typing import Any, Final
 from redis import Redis, RedisError
 
 from cardtoken.contract import Lane
-from tasks.guard import Permits
+from tasks.calls.admission import Permits
 
 #: How many seconds ahead permits are given: whoever has one waits for its moment, and holds a thread meanwhile.
 _AHEAD: Final = {Lane.BULK: 0.5, Lane.INTERACTIVE: 1.0}

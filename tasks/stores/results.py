@@ -22,8 +22,8 @@ from cardtoken.contract import (
     stream_name,
 )
 from cardtoken.presence import WORKERS
-from tasks.lookups import Settled
-from tasks.outcomes import Failure, Found, NotFound
+from tasks.lookups.lookup import Settled
+from tasks.lookups.outcomes import Failure, Found, NotFound
 from tasks.stores import keys
 from tasks.stores.batched_script import BatchedScript
 

@@ -8,8 +8,8 @@ from time import monotonic
 from cardtoken.contract import Lane, Status
 from cardtoken.secret import CardToken
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.lookups import Held, Postponed, Settled
-from tasks.outcomes import Failure, Found, NotFound, Outcome
+from tasks.lookups.lookup import Held, Postponed, Settled
+from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
 from tasks.telemetry import metrics, reports
 
 #: The line of a lookup; -l WARNING leaves these lines out, and with them a twentieth of a busy worker's time.

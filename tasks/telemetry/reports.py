@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from cardtoken.secret import CardToken
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 from tasks.telemetry import metrics
 from tasks.telemetry.redaction import MASK, Redactor
 

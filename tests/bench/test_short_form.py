@@ -11,7 +11,7 @@ from bench.costs import costs
 from bench.latency import latency
 from bench.report import goals
 from bench.throughput import throughput
-from tests.harness import ROOT
+from sandbox.harness import ROOT
 
 
 def nobody(done: float, total: float, doing: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import requests
 
+from sandbox.harness import ROOT, until
 from sandbox.processes import Child, start
 from sandbox.redis_server import free_port
-from tests.harness import ROOT, until
 
 USER, PASSWORD = "operator", "a-password-for-tests"
 

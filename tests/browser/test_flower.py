@@ -11,9 +11,9 @@ import requests
 from celery import Celery
 from playwright.sync_api import Browser, Page, expect
 
+from sandbox.harness import PRIVATE_KEY, ROOT, Service, Simulator, until
 from sandbox.redis_server import RedisServer
 from tests.browser.flower import PASSWORD, USER, Flower
-from tests.harness import PRIVATE_KEY, ROOT, Service, Simulator, until
 
 pytestmark = pytest.mark.tools
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from sandbox.harness import Service, Simulator
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import environment
-from tests.harness import Service, Simulator
 
 
 @pytest.fixture(scope="module")

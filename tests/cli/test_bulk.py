@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from sandbox.harness import Service, until
 from tests.cli.terminal import Terminal, piped
-from tests.harness import Service, until
 
 
 def written(path: Path) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ from cardtoken.circuits import OPEN, hold_open
 from cardtoken.cli.progress import Pace
 from cardtoken.cli.whereabouts import are_there_any, why_quiet
 from cardtoken.refusals import code_of, is_worth_waiting, text_of
+from sandbox.harness import until
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import Terminal, environment, piped
-from tests.harness import until
 
 QUEUE = "lookup.opay.bulk"
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cardtoken.contract import DEAD_LETTERS
+from sandbox.harness import Service, until
 from tests.cli.terminal import Terminal, piped
-from tests.harness import Service, until
 
 
 def reference(name: str = "code-20000") -> str:

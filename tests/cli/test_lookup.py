@@ -5,10 +5,10 @@ import uuid
 
 import pytest
 
+from sandbox.harness import ROOT, Service, until
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import CARDTOKEN, Terminal, piped
-from tests.harness import ROOT, Service, until
 
 TOKEN = "OPAY_TOKEN_bf8593c1693546ea83743e4d433c5bf5"
 

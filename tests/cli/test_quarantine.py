@@ -6,8 +6,8 @@ import json
 import pytest
 
 from cardtoken.contract import QUARANTINE
+from sandbox.harness import Service, until
 from tests.cli.terminal import Terminal, piped
-from tests.harness import Service, until
 
 QUEUE = "lookup.opay.bulk"
 RAW = b'{"body": "OPAY_TOKEN_0123456789"} \xff\x1b[2J'

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cardtoken.presence import LAST_REPORTS
+from sandbox.harness import ROOT, Service, Simulator, until
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import CARDTOKEN, Terminal, environment, piped
-from tests.harness import ROOT, Service, Simulator, until
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_a_misspelt_variable_is_named_with_the_right_one(service: Service, env: 
     done = piped({**env, "REDIS_ULR": "redis://elsewhere"}, "health")
     assert "REDIS_ULR is set, and there is no such setting; did you mean REDIS_URL?" in done.stderr
     worker = subprocess.run(
-        [sys.executable, "-c", "import tasks.app"],
+        [sys.executable, "-c", "import tasks.celery"],
         env={**service.environment, "RETRY_MAX_ATTEMPT": "3"},
         cwd=ROOT,
         capture_output=True,

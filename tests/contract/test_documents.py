@@ -9,9 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from cardtoken.contract import LookupRequest
-from sandbox.contract import FOLDER, breaks, documents
+from sandbox.harness import Service
 from tasks.providers import PROVIDERS
-from tests.harness import Service
+from tools.contract import FOLDER, breaks, documents
 
 SCHEMAS = [name for name in documents() if name.endswith(".schema.json")]
 MAGIC = (

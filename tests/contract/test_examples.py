@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from sandbox.harness import ROOT, Service, clean_environment, until
 from sandbox.processes import start, wait_for_line
-from tests.harness import ROOT, Service, clean_environment, until
 from tests.redis_users import ServerWithUsers
 
 NODE = ROOT / "examples" / "node"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Service
+from sandbox.harness import Service
 
 GOOD = {"opay_token": "OPAY_TOKEN_visa"}
 

@@ -16,8 +16,8 @@ import click
 import pytest
 
 from cardtoken.cli import cardtoken
+from sandbox.harness import ROOT, Service, Simulator, until
 from sandbox.processes import Child, start
-from tests.harness import ROOT, Service, Simulator, until
 from tests.pages import PAGES, Environments, environment, install_command, snippet, snippets
 from tests.redis_users import ServerWithUsers
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery import chain, signature
 
-from tests.harness import Service, until
+from sandbox.harness import Service, until
 
 QUEUE = "lookup.opay.interactive"
 GOOD = {"opay_token": "OPAY_TOKEN_visa"}

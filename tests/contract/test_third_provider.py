@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.harness import ROOT, Service, Simulator, clean_environment, until
 from sandbox.processes import start, wait_for_line
 from sandbox.redis_server import RedisServer, free_port
 from tests.browser.flower import Flower
-from tests.harness import ROOT, Service, Simulator, clean_environment, until
 from tests.telemetry.test_metrics import scraped, value
 
 _COPIED = ("cardtoken", "config", "sandbox", "simulator", "tasks", "tests", "pyproject.toml")

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from tests.harness import Service, until
+from sandbox.harness import Service, until
 
 
 class Ledger:

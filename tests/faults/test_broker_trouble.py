@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from sandbox.harness import Service, Worker, until
 from tests.faults.accounts import Ledger
-from tests.harness import Service, Worker, until
 
 #: Lines that a worker may write about one outage.
 _MANY = 25

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
+from sandbox.harness import Service
 from tasks.broker.claims import Claims
 from tasks.stores.clock import RedisClock
-from tests.harness import Service
 
 #: The reply to TIME.
 _TIME = re.compile(rb"(?<=\*2\r\n\$10\r\n)\d{10}(?=\r\n\$\d\r\n\d+\r\n)")

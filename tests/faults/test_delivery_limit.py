@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from sandbox.harness import ROOT, Service
 from sandbox.processes import Child, start
-from tests.harness import ROOT, Service
 
 #: A worker whose OPay adapter crashes in native code, as it were, on certain cards.
 CRASHING = """

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.harness import ROOT, Service, Simulator, Worker, until
 from sandbox.processes import Child, start, wait_for_line
 from sandbox.redis_server import RedisServer
-from tests.harness import ROOT, Service, Simulator, Worker, until
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP]
 AWAY = "redis://127.0.0.1:1/0"
@@ -69,7 +69,7 @@ def test_it_obeys_before_it_has_read_its_settings(service: Service, program: str
         f"import sys, time; sys.argv = ['celery', '-A', 'tasks', '{program}']\n"
         "class Slow:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'tasks.app': print('importing', flush=True); time.sleep(60)\n"
+        "        if name == 'tasks.celery': print('importing', flush=True); time.sleep(60)\n"
         "sys.meta_path.insert(0, Slow())\n"
         "import tasks"
     )

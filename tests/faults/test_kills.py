@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
-from tasks.faults import POINTS
+from sandbox.harness import Service, Worker
+from tasks.crash_points import POINTS
 from tests.faults.accounts import Ledger
 from tests.faults.conftest import LEASE
-from tests.harness import Service, Worker
 
 
 def work(ledger: Ledger, name: str) -> None:

@@ -4,9 +4,9 @@ import signal
 import time
 import uuid
 
+from sandbox.harness import Service, Worker, until
 from tests.faults.accounts import Ledger
 from tests.faults.conftest import LEASE
-from tests.harness import Service, Worker, until
 
 
 def test_a_message_that_takes_longer_than_the_lease_is_run_once(service: Service) -> None:

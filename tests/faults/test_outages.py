@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from sandbox.harness import MERCHANT, PRIVATE_KEY, Service, Simulator, until
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import environment, piped
-from tests.harness import MERCHANT, PRIVATE_KEY, Service, Simulator, until
 
 BULK = "lookup.opay.bulk"
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from sandbox.harness import ROOT, Service
 from sandbox.processes import start, wait_for_line
-from tests.harness import ROOT, Service
 
 #: A worker that fails at a place of our own code where nothing should ever fail.
 BROKEN = """
@@ -58,8 +58,8 @@ def test_a_retry_that_has_to_be_put_again_is_still_a_retry(service: Service) -> 
 @pytest.mark.parametrize(
     ("module", "name", "method", "error"),
     [
-        ("tasks.lookups", "Reader", "read", "ValueError"),
-        ("tasks.lookup", "Lookups", "take", "MemoryError"),
+        ("tasks.lookups.lookup", "Reader", "read", "ValueError"),
+        ("tasks.processor", "Lookups", "take", "MemoryError"),
         ("tasks.stores.results", "ResultStore", "publish", "TypeError"),
     ],
 )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer
-from tests.harness import Service, Simulator, Worker, until
 
 LOOKUPS = 3
 

@@ -2,9 +2,9 @@
 
 import time
 
+from sandbox.harness import Service, Worker, until
 from sandbox.processes import wait_for_line
 from tests.faults.accounts import Ledger
-from tests.harness import Service, Worker, until
 
 THREADS = 2
 

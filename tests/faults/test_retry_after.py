@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sandbox.harness import Service, Simulator, until
+from sandbox.raw_server import Peer, RawServer
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import environment, piped
-from tests.harness import Service, Simulator, until
-from tests.raw_server import Peer, RawServer
 
 CONCURRENCY = 8
 REST = 3

@@ -1,6 +1,6 @@
 """A message that is revoked or expires is answered, and asks nobody."""
 
-from tests.harness import Service, until
+from sandbox.harness import Service, until
 
 
 def ends(service: Service, task_id: str, count: int) -> set[tuple[str, str | None]]:

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from sandbox.harness import Service, Worker, until
 from sandbox.processes import wait_for_line
 from tests.faults.accounts import Ledger
-from tests.harness import Service, Worker, until
 
 
 def busy(service: Service, count: int) -> None:

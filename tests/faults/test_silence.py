@@ -1,8 +1,8 @@
 """Connections to Redis that go silent: no end, no reset, no answer; new ones work. As after a lost NAT table."""
 
 from sandbox.faulty_proxy import FaultyProxy
+from sandbox.harness import Service, until
 from tests.faults.accounts import Ledger
-from tests.harness import Service, until
 
 #: Seconds within which docs/reliability.md promises that work goes on.
 PROMISED = 20

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from sandbox.harness import ROOT, Service, until
 from sandbox.processes import start, wait_for_line
 from tasks.broker.remote_control import stats
-from tests.harness import ROOT, Service, until
 
 CANARY = "7d6c5b4a39281706"
 

@@ -11,14 +11,14 @@ import pytest
 
 from cardtoken.contract import Category
 from cardtoken.secret import CardToken, Secret
-from tasks.access_tokens import AccessTokenCache
+from sandbox.harness import Simulator, until
+from tasks.calls.access_tokens import AccessTokenCache
 from tasks.http.client import HttpClient
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Failure, Found
+from tasks.lookups.outcomes import Failure, Found
 from tasks.providers import afterpay
 from tasks.providers.provider import Query
 from tests.calls import afterpay_account, http_client
-from tests.harness import Simulator, until
 
 #: Seconds that an access token holds here; it is renewed from the half of that on.
 TTL = 1.6

@@ -11,12 +11,12 @@ import pytest
 import redis
 
 from cardtoken.contract import Category
+from sandbox.harness import Simulator
 from sandbox.redis_server import RedisServer
 from tasks.http.client import HttpClient
-from tasks.lookups import Lookup, Postponed, Settled, Untouched
-from tasks.outcomes import Failure, Found, NotFound
+from tasks.lookups.lookup import Lookup, Postponed, Settled, Untouched
+from tasks.lookups.outcomes import Failure, Found, NotFound
 from tests.calls import Engines, http_client, lookups, run, sent, settle
-from tests.harness import Simulator
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import redis as redis_py
 
 from cardtoken.circuits import OPEN, circuits, close, hold_open
 from cardtoken.contract import Category
+from sandbox.harness import until
 from sandbox.redis_server import RedisServer
-from tasks.guard import Circuit
+from tasks.calls.admission import Circuit
 from tasks.stores import circuits as module
 from tasks.stores.circuits import FIRST, LONGEST, LONGEST_ASKED, VOLUME, Circuits
-from tests.harness import until
 
 PATIENCE = 0.4
 

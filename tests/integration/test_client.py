@@ -23,9 +23,9 @@ from cardtoken import (
     RedisRefusedError,
     RedisUnavailableError,
 )
-from cardtoken.sending import Progress
+from cardtoken.producer import Progress
+from sandbox.harness import until
 from sandbox.redis_server import RedisServer
-from tests.harness import until
 from tests.integration.test_client_twins import KINDS, AsyncTwin, Either, Make, closing
 
 TOKEN = "OPAY_TOKEN_canary_4111111111111111"

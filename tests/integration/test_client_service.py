@@ -29,9 +29,9 @@ from cardtoken import (
     OpayRequest,
     RedisUnavailableError,
 )
+from sandbox.harness import ROOT, Service, Simulator, until
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server
-from tests.harness import ROOT, Service, Simulator, until
 from tests.integration.test_client_twins import KINDS, Either, Make, closing
 
 STREAM = "token-records:default"

@@ -12,7 +12,7 @@ import pytest
 
 import cardtoken
 from cardtoken import AsyncClient, Client, LookupResult
-from cardtoken.aio import AsyncResults
+from cardtoken.async_client import AsyncResults
 from cardtoken.client import Results
 
 

@@ -18,10 +18,10 @@ from kombu.exceptions import OperationalError
 from cardtoken import bounded, names
 from cardtoken.connection import Endpoint
 from sandbox.faulty_proxy import Fault, FaultyProxy
+from sandbox.harness import until
 from sandbox.redis_server import RedisServer
 from tasks.broker import channel
 from tasks.broker.connection import amqp_of
-from tests.harness import until
 
 #: Seconds. None of these tests measures: each would hang without its bound, and is ended by pytest's own then.
 QUICK = 0.2

@@ -15,16 +15,16 @@ import pytest
 import redis
 
 from cardtoken.contract import Category
+from sandbox.harness import CLIENT_SECRET, PRIVATE_KEY, Simulator
 from sandbox.redis_server import RedisServer
 from tasks.http.client import HttpClient
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.lookups import Held, Postponed, Reason, Settled
-from tasks.outcomes import Failure, Found, Outcome
+from tasks.lookups.lookup import Held, Postponed, Reason, Settled
+from tasks.lookups.outcomes import Failure, Found, Outcome
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Query
 from tasks.stores.circuits import VOLUME
 from tests.calls import FIELD, TASK, Engines, http_client, lookups, read, reference, run, sent, settle, soon
-from tests.harness import CLIENT_SECRET, PRIVATE_KEY, Simulator
 
 
 @pytest.fixture(scope="module")

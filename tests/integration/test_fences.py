@@ -13,8 +13,8 @@ from redis import Redis
 
 from cardtoken.contract import Category, Lane, OpayRequest
 from sandbox.redis_server import RedisServer
-from tasks.lookups import Reader, Settled
-from tasks.outcomes import Failure
+from tasks.lookups.lookup import Reader, Settled
+from tasks.lookups.outcomes import Failure
 from tasks.stores import keys
 from tasks.stores.presence import forget_dead_workers
 from tasks.stores.results import Bounds, ResultStore

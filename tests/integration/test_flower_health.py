@@ -9,9 +9,9 @@ import requests
 
 from config import flower_health
 from sandbox.faulty_proxy import Fault, FaultyProxy
+from sandbox.harness import Service, Simulator, until
 from sandbox.redis_server import RedisServer
 from tests.browser.flower import Flower
-from tests.harness import Service, Simulator, until
 
 
 def test_a_flower_that_has_not_reached_redis_is_not_well_until_it_has(

@@ -10,12 +10,12 @@ from time import monotonic
 import pytest
 
 from cardtoken.contract import Category
+from sandbox.harness import Simulator
+from sandbox.raw_server import OK, Peer, RawServer, answering, dripping
 from tasks.http.client import HttpClient
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 from tests.calls import http_client, opay_request
-from tests.harness import Simulator
-from tests.raw_server import OK, Peer, RawServer, answering, dripping
 
 DEADLINE = 0.3
 HEAD = b"HTTP/1.1 200 OK\r\n"

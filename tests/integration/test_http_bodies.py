@@ -8,12 +8,12 @@ from time import monotonic
 import pytest
 
 from cardtoken.contract import Category
+from sandbox.harness import Simulator
+from sandbox.raw_server import Peer, RawServer, Serve, answering
 from tasks.http.client import HttpClient, Limits
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 from tests.calls import http_client, opay_request
-from tests.harness import Simulator
-from tests.raw_server import Peer, RawServer, Serve, answering
 
 CAP = 10_000
 HEAD = b"HTTP/1.1 200 OK\r\n"

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cardtoken.contract import Category
+from sandbox.harness import Simulator
+from sandbox.raw_server import OK, Peer, RawServer, Serve, answering
 from tasks.http.client import HttpClient, Limits
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 from tasks.telemetry.logs import tame
 from tests.calls import http_client, opay_request
-from tests.harness import Simulator
-from tests.raw_server import OK, Peer, RawServer, Serve, answering
 
 CAP = 10_000
 HEAD = b"HTTP/1.1 200 OK\r\n"

@@ -5,10 +5,10 @@ from time import monotonic
 import pytest
 
 from cardtoken.contract import Category
+from sandbox.raw_server import OK, Peer, RawServer, answering, dripping
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 from tests.calls import http_client
-from tests.raw_server import OK, Peer, RawServer, answering, dripping
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 

@@ -16,13 +16,13 @@ import pytest
 import trustme
 
 from cardtoken.contract import Category
+from sandbox.raw_server import OK, Peer, RawServer, Serve, answering
 from tasks.http import pools
 from tasks.http.client import HttpClient
 from tasks.http.connections import BoundedConnection, is_local, keepalive_options
 from tasks.http.messages import Answered, HttpRequest, HttpResponse
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 from tests.calls import http_client
-from tests.raw_server import OK, Peer, RawServer, Serve, answering
 
 MANY = 40
 

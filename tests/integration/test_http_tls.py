@@ -9,10 +9,10 @@ import pytest
 import trustme
 
 from cardtoken.contract import Category
+from sandbox.raw_server import OK, Peer, RawServer, answering
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 from tests.calls import http_client
-from tests.raw_server import OK, Peer, RawServer, answering
 
 DEADLINE = 0.4
 UNVERIFIED = Failure(Category.UNAVAILABLE, "the certificate of 127.0.0.1 cannot be verified")

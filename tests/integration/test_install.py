@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import ROOT
+from sandbox.harness import ROOT
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.harness import ROOT, Service
 from sandbox.processes import start, wait_for_line
-from tests.harness import ROOT, Service
 
 pytestmark = pytest.mark.tools
 

@@ -11,12 +11,12 @@ import pytest
 import redis
 
 from cardtoken.contract import Category
+from sandbox.harness import Simulator
+from sandbox.raw_server import Peer, RawServer
 from sandbox.redis_server import RedisServer
-from tasks.lookups import Settled
-from tasks.outcomes import Failure, Found
+from tasks.lookups.lookup import Settled
+from tasks.lookups.outcomes import Failure, Found
 from tests.calls import Engines, http_client, read, run, sent
-from tests.harness import Simulator
-from tests.raw_server import Peer, RawServer
 
 COUNT = 400
 MANY = 40

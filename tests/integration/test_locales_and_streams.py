@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.harness import ROOT, Service, Simulator, until
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import environment
-from tests.harness import ROOT, Service, Simulator, until
 
 ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
 

@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tests.harness import ROOT, Service
+from sandbox.harness import ROOT, Service
 
 
 def test_the_bare_message_of_the_contract_is_taken(service: Service) -> None:

@@ -5,10 +5,10 @@ import os
 from datetime import UTC, datetime
 
 from cardtoken.presence import LAST_REPORTS, REMEMBERED_SECONDS, WORKERS, SilentWorker, Worker, presence, workers
+from sandbox.harness import Service, until
 from tasks.stores.presence import forget_dead_workers
 from tasks.stores.results import Bounds
 from tasks.stores.retention import Retention
-from tests.harness import Service, until
 
 
 def test_a_worker_is_there_from_its_start_to_its_end(service: Service) -> None:

@@ -9,12 +9,12 @@ import requests
 from celery import Celery
 
 from cardtoken.other_lists import OTHER_LISTS, suffixes
+from sandbox.harness import Service, Simulator, until
 from sandbox.redis_server import RedisServer, free_port
 from tasks.broker.claims import Claims
 from tasks.stores.clock import RedisClock
 from tasks.stores.other_lists import OtherListsFinder
 from tests.cli.terminal import environment, piped
-from tests.harness import Service, Simulator, until
 
 QUEUE = "lookup.opay.bulk"
 GOOD = {"opay_token": "OPAY_TOKEN_visa"}

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from sandbox.harness import Service, Simulator, until
 from sandbox.redis_server import RedisServer, find_server
-from tests.harness import Service, Simulator, until
 
 pytestmark = pytest.mark.tools
 

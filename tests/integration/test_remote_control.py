@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.harness import Service, until
+from sandbox.harness import Service, until
 
 QUEUE = "lookup.opay.bulk"
 GOOD = {"opay_token": "OPAY_TOKEN_visa"}

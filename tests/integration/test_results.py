@@ -15,8 +15,8 @@ from redis import Redis
 from cardtoken.contract import Category, Lane, LookupResult, OpayRequest, TokenRecord
 from cardtoken.secret import CardToken
 from sandbox.redis_server import RedisServer
-from tasks.lookups import Lookup, Reader, Settled
-from tasks.outcomes import Failure, Found, NotFound, Outcome
+from tasks.lookups.lookup import Lookup, Reader, Settled
+from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
 from tasks.stores.results import Bounds, ResultStore
 
 DEFAULT, DEAD_LETTERS, REGISTRY = "token-records:default", "lookup:dead-letters", "lookup:result-queues"

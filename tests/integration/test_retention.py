@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from sandbox.harness import until
 from sandbox.redis_server import RedisServer
 from tasks.periodic import Periodic
 from tasks.stores.results import Bounds
 from tasks.stores.retention import Retention
-from tests.harness import until
 
 DEAD_LETTERS, QUARANTINE = "lookup:dead-letters", "lookup:quarantine"
 REGISTRY, LOCK = "lookup:result-queues", "lookup:sweep-lock"

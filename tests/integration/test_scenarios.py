@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from sandbox.harness import ROOT, Service, Simulator
 from sandbox.redis_server import RedisServer
-from tests.harness import ROOT, Service, Simulator
 
 FIELD = {"opay": "opay_token", "afterpay": "original_request_id"}
 SCENARIOS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("scenarios.json").read_text())

@@ -9,9 +9,9 @@ import requests
 
 from cardtoken.connection import connect
 from cardtoken.presence import workers
+from sandbox.harness import ROOT, clean_environment
 from sandbox.processes import start, wait_for_line
 from tests.cli.terminal import piped
-from tests.harness import ROOT, clean_environment
 
 
 def test_it_runs_everything_and_says_what_to_try_next() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from sandbox.harness import ROOT, clean_environment
 from tasks.startup import StartupError, check_options
-from tests.harness import ROOT, clean_environment
 
 #: EX_CONFIG of sysexits.h.
 EX_CONFIG = 78

@@ -17,10 +17,10 @@ from celery import Celery
 from click.testing import CliRunner
 
 from cardtoken.cli import cardtoken
+from sandbox.harness import ROOT, Service, Simulator, clean_environment, until
 from sandbox.processes import start
 from sandbox.redis_server import free_port
 from tests.browser.flower import Flower
-from tests.harness import ROOT, Service, Simulator, clean_environment, until
 from tests.redis_users import START, USERS, ServerWithUsers
 
 

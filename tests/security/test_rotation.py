@@ -3,8 +3,8 @@
 import json
 import threading
 
+from sandbox.harness import MERCHANT, PRIVATE_KEY, Service, Simulator, until
 from sandbox.redis_server import RedisServer
-from tests.harness import MERCHANT, PRIVATE_KEY, Service, Simulator, until
 
 #: The simulator's second merchant.
 NEW = {"OPAY_MERCHANT_ID": "256612345678902", "OPAY_PRIVATE_KEY": "OPAYPRV16160617080051.720491836502774"}

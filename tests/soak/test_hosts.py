@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from sandbox.harness import until
 from soak.__main__ import RUNS
 from soak.hosts import Host
 from soak.record import Plan
 from soak.stock import UnavailableError
-from tests.harness import until
 
 pytestmark = pytest.mark.tools
 

@@ -12,13 +12,13 @@ import psutil
 import pytest
 import redis
 
+from sandbox.harness import ROOT, Service
 from sandbox.processes import start
 from soak import fuzz
 from soak.__main__ import RUNS, main
 from soak.kills import LEASE, kills_stock
 from soak.record import Plan, Record
 from soak.stock import StockWorker
-from tests.harness import ROOT, Service
 
 
 def made(name: str, scale: float) -> Record:

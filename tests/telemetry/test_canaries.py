@@ -24,11 +24,11 @@ from celery import Celery
 from celery.events import EventReceiver
 from kombu import Connection
 
+from sandbox.harness import OPERATOR, ROOT, Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer, free_port
 from simulator.access import TOKEN_PREFIX
 from tests.browser.flower import Flower
 from tests.cli.terminal import CARDTOKEN, environment
-from tests.harness import OPERATOR, ROOT, Service, Simulator, Worker, until
 from tests.telemetry.envelopes import SentryServer
 
 MERCHANT_KEY = "OPAYPRV-canary/8c1f+4d77"

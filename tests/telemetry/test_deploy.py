@@ -7,9 +7,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from cardtoken.status import Status
+from sandbox.harness import ROOT
 from tasks.telemetry import metrics
 from tasks.telemetry.fleet import FleetCollector
-from tests.harness import ROOT
 
 DEPLOY = ROOT / "deploy"
 _NAME = re.compile(r"\b(?:cardtoken|process)_[a-z_]+\b")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from cardtoken import __version__
+from sandbox.harness import PRIVATE_KEY, ROOT, Service, Simulator, until
 from sandbox.redis_server import RedisServer
 from tasks.telemetry.redaction import Redactor
 from tasks.telemetry.reports import Scrubber, sampler
-from tests.harness import PRIVATE_KEY, ROOT, Service, Simulator, until
 from tests.telemetry.envelopes import SentryServer
 
 SECRET = "0a1b2c3d4e5f60718293"

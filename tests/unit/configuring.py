@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from config.faults import ConfigurationError, Fault
+from config.errors import ConfigurationError, Fault
 from config.settings import Configuration, load
 from tasks.providers import PROVIDERS
 

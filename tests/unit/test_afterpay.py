@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from cardtoken.contract import Brand, Category, Funding, TokenRecord
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpResponse
-from tasks.outcomes import Failure, Found
+from tasks.lookups.outcomes import Failure, Found
 from tasks.providers import PROVIDERS, afterpay
 from tasks.providers.afterpay import AfterpayAccount, build, parse
 from tasks.providers.provider import Query

@@ -8,7 +8,7 @@ import pytest
 from cardtoken.contract import Category
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpResponse
-from tasks.outcomes import Failure, NotFound, Outcome
+from tasks.lookups.outcomes import Failure, NotFound, Outcome
 from tasks.providers.afterpay import PROVIDER, AfterpayAccount, build_access_token, parse, parse_access_token
 from tasks.providers.provider import AccessToken, Query
 

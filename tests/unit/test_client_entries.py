@@ -1,6 +1,6 @@
 """The answers that servers and protocols differ in."""
 
-from cardtoken.entries import claimed, of_one_stream
+from cardtoken.stream_entries import claimed, of_one_stream
 
 FIELDS = [b"result", b"{}"]
 ENTRY = [b"1-1", FIELDS]

@@ -5,8 +5,8 @@ import re
 from cardtoken.contract import Lane
 from config.queues import queue_name, queues
 from config.settings import Settings
+from sandbox.harness import ROOT
 from tasks.providers import PROVIDERS
-from tests.harness import ROOT
 
 _CONSUMED = re.compile(r"-Q \$\{(\w+):-([a-z.,_]+)\}")
 

@@ -12,11 +12,11 @@ from dotenv import dotenv_values
 from pydantic import BaseModel
 
 from config.settings import Pacing, Settings
+from sandbox.harness import ROOT
 from tasks.http.messages import HttpResponse
-from tasks.outcomes import Failure, Found, NotFound
+from tasks.lookups.outcomes import Failure, Found, NotFound
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Query
-from tests.harness import ROOT
 
 
 def fields_of(model: type[BaseModel], prefix: str = "") -> set[str]:

@@ -9,8 +9,8 @@ import pytest
 
 from cardtoken.contract import parse_time
 from cardtoken.error_description import describe_error, describe_stack
+from sandbox.harness import ROOT
 from tasks.broker.envelope import MalformedError, open_envelope
-from tests.harness import ROOT
 
 CANARY = "OPAY_TOKEN_canary"
 

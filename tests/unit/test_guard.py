@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from cardtoken.contract import Category, TokenRecord
-from tasks.guard import Call, Circuit, Guard, Permits
-from tasks.outcomes import Failure, Found, NotFound, Outcome
+from tasks.calls.admission import Call, Circuit, Guard, Permits
+from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
 
 WELL: Outcome = Found(TokenRecord(value="t"))
 DOWN = Failure(Category.UNAVAILABLE, "down")

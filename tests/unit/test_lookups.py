@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cardtoken.contract import AfterpayRequest, Lane, LookupRequest, OpayRequest
-from tasks.lookups import Lookup, Reader
+from tasks.lookups.lookup import Lookup, Reader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TOKEN = "OPAY_TOKEN_bf8593c1693546ea83743e4d433c5bf5"

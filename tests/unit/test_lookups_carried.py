@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cardtoken.contract import Lane, OpayRequest
-from tasks.lookups import Lookup, Reader
-from tasks.state import LookupState, RetryState
+from tasks.lookups.carried_state import LookupState, RetryState
+from tasks.lookups.lookup import Lookup, Reader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DEADLINES = {Lane.INTERACTIVE: 30.0, Lane.BULK: 3600.0}

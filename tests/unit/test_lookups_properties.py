@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from cardtoken.contract import Category, Lane, LookupId, LookupResult, OpayRequest, QueueName
-from tasks.lookups import Reader, Settled
-from tasks.outcomes import Failure
-from tasks.state import LookupState
+from tasks.lookups.carried_state import LookupState
+from tasks.lookups.lookup import Reader, Settled
+from tasks.lookups.outcomes import Failure
 from tasks.stores.results import result_of
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from cardtoken.contract import Brand, Category, Customer, TokenRecord
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpResponse
-from tasks.outcomes import Failure, Found
+from tasks.lookups.outcomes import Failure, Found
 from tasks.providers import PROVIDERS, opay
 from tasks.providers.opay import OpayAccount, build, parse, sign
 from tasks.providers.provider import Query

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from cardtoken.contract import Category
 from cardtoken.secret import CardToken
 from tasks.http.messages import HttpResponse
-from tasks.outcomes import Answer, Failure, Found, NotFound, Outcome
+from tasks.lookups.outcomes import Answer, Failure, Found, NotFound, Outcome
 from tasks.providers.opay import CODES, OpayAccount, build, parse
 from tasks.providers.provider import Query
 

@@ -7,8 +7,8 @@ import time
 import pytest
 from redis import ConnectionError as RedisConnectionError
 
+from sandbox.harness import until
 from tasks.periodic import Periodic
-from tests.harness import until
 
 
 def test_trouble_of_any_kind_is_told_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:

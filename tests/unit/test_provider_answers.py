@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cardtoken.contract import Category, LookupResult
 from tasks.http.messages import HttpResponse
-from tasks.lookups import Lookup, Settled
-from tasks.outcomes import Failure, Found, NotFound, Outcome
+from tasks.lookups.lookup import Lookup, Settled
+from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Provider
 from tasks.stores.results import result_of

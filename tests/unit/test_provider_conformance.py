@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from cardtoken.contract import Category, LookupRequest
 from cardtoken.secret import CardToken
 from tasks.http.messages import HttpRequest
-from tasks.outcomes import Answer
+from tasks.lookups.outcomes import Answer
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Provider
 from tests.unit.conformance import (

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardtoken.contract import Category
-from tasks.outcomes import Failure
-from tasks.retry import WAVE, Again, GiveUp, RetryPolicy, next_wave
+from tasks.calls.retry import WAVE, Again, GiveUp, RetryPolicy, next_wave
+from tasks.lookups.outcomes import Failure
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 FAR = NOW + timedelta(days=365)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tasks.state import STATE_VERSION, LookupState, RetryState
+from tasks.lookups.carried_state import STATE_VERSION, LookupState, RetryState
 
 #: A state as this release writes it. It must be read by every later one: do not change it, add another.
 VERSION_1 = """

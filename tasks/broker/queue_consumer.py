@@ -13,10 +13,10 @@ from typing import Any
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisError, ResponseError
 
-from tasks import faults
+from tasks import crash_points
 from tasks.broker.claims import Claim, Claims
-from tasks.broker.pulse import Pulse
-from tasks.broker.throttle import Throttle
+from tasks.broker.heartbeat import Pulse
+from tasks.broker.queue_limits import Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ class Pump:
 
     def _hand_on(self, claims: list[Claim]) -> None:
         for number, claim in enumerate(claims):
-            faults.reached("claimed")
+            crash_points.reached("claimed")
             consumer = self._consumers.get(claim.queue)
             try:
                 if consumer is None:

@@ -15,18 +15,18 @@ from typing import Any
 from cardtoken.contract import Category, Lane, LookupRequest
 from cardtoken.error_description import describe_error
 from cardtoken.secret import Secret
-from tasks import faults
-from tasks.access_tokens import AccessTokenCache
-from tasks.guard import Call, Circuit, Go, Guard, Later, Soon, Turns
+from tasks import crash_points
+from tasks.calls.access_tokens import AccessTokenCache
+from tasks.calls.admission import Call, Circuit, Go, Guard, Later, Soon, Turns
+from tasks.calls.question import Question
+from tasks.calls.retry import Again, RetryPolicy
+from tasks.calls.threads import CallThreads
 from tasks.http.client import HttpClient
-from tasks.lookups import Held, Lookup, Postponed, Reason, Settled, Untouched
-from tasks.outcomes import Failure, NotFound, Outcome
+from tasks.lookups.lookup import Held, Lookup, Postponed, Reason, Settled, Untouched
+from tasks.lookups.outcomes import Failure, NotFound, Outcome
 from tasks.providers.provider import Account, Provider
-from tasks.question import Question
-from tasks.retry import Again, RetryPolicy
 from tasks.telemetry import reports
 from tasks.telemetry.observer import Observer
-from tasks.threads import CallThreads
 
 logger = logging.getLogger(__name__)
 
@@ -305,7 +305,7 @@ class Engine:
             question = Question(self._provider, request.reference, credentials.account, token)
             send = partial(self._http.send, believed=question.believed, again=question.request)
             response = self._observer.exchange(send, question.request(), until, request.reference)
-            faults.reached("asked")
+            crash_points.reached("asked")
             if isinstance(response, Failure):
                 return lookup, response
             if (

@@ -4,15 +4,15 @@ import time
 
 import pytest
 
-from tasks.broker import throttle
-from tasks.broker.throttle import Throttle
+from tasks.broker import queue_limits
+from tasks.broker.queue_limits import Throttle
 
 QUEUE = "lookup.opay.bulk"
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle, "_STEP", 0.02)
+    monkeypatch.setattr(queue_limits, "_STEP", 0.02)
 
 
 def test_there_is_no_limit_where_nobody_says_so() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from cardtoken.cli.context import Context
-from cardtoken.cli.exits import Exit
+from cardtoken.cli.exit_codes import Exit
 
 if TYPE_CHECKING:
     from redis import Redis

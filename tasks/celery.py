@@ -28,17 +28,17 @@ from cardtoken.connection import Endpoint
 from cardtoken.contract import Lane
 from cardtoken.error_description import describe_error
 from config import celeryconfig, inherited, queues
-from config.faults import ConfigurationError
+from config.errors import ConfigurationError
 from config.settings import Configuration, Settings, load
-from tasks import ending, faults, lookup, pool, startup
+from tasks import crash_points, ending, pool, processor, startup
 from tasks.assembly import Worker, assemble
 from tasks.broker.channel import HEALTH_CHECK
 from tasks.broker.connection import amqp_of
-from tasks.lookup import Lookups
+from tasks.broker.events import BatchedEvents
+from tasks.processor import Lookups
 from tasks.providers import PROVIDERS
 from tasks.stores.clock import RedisClock
 from tasks.telemetry import logs, metrics, reports, stacks
-from tasks.telemetry.events import BatchedEvents
 from tasks.telemetry.fleet import FleetCollector
 from tasks.telemetry.redaction import Redactor
 from tasks.telemetry.uncaught import describe_all_errors
@@ -143,7 +143,7 @@ def _lookups() -> Lookups:
 
 
 for _provider in PROVIDERS:
-    lookup.register(app, _provider, queues.lane_of, _lookups)
+    processor.register(app, _provider, queues.lane_of, _lookups)
 
 
 @after_setup_logger.connect(weak=False)
@@ -197,7 +197,7 @@ def _begin(sender: str, options: dict[str, Any], conf: Any, **_: Any) -> None:
         )
         startup.check_redis(redis, endpoint.where)
         if settings.fault_point:
-            faults.arm(settings.fault_point)
+            crash_points.arm(settings.fault_point)
         _start_telling(settings, redis)
         clock = RedisClock(redis)
         clock.measure()

@@ -5,7 +5,7 @@ from typing import Any
 
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import Answered, HttpRequest, HttpResponse
-from tasks.outcomes import Failure, Outcome
+from tasks.lookups.outcomes import Failure, Outcome
 from tasks.providers.provider import Account, Provider, Query
 
 #: So many answers of a connection are remembered.

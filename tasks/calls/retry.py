@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cardtoken.contract import Category, Lane
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 
 #: What may pass by itself within seconds. A lookup with any other failure ends with it, unless that says that it may.
 TRANSIENT = frozenset({Category.TIMEOUT, Category.UNAVAILABLE, Category.RATE_LIMITED})

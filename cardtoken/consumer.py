@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from cardtoken.contract import LookupResult, stream_name
-from cardtoken.entries import Entry, claimed, of_one_stream, read_result
 from cardtoken.errors import (
     CardTokenError,
     ClosedError,
@@ -20,6 +19,7 @@ from cardtoken.errors import (
 from cardtoken.message import checked_reply_to
 from cardtoken.refusals import may_pass
 from cardtoken.steps import Command, Pause, Steps, ask, pauses
+from cardtoken.stream_entries import Entry, claimed, of_one_stream, read_result
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from time import monotonic
 from typing import Final, Protocol
 
 from cardtoken.contract import Category, Lane
-from tasks.lookups import Lookup, Reason
-from tasks.outcomes import Failure, Outcome
+from tasks.lookups.lookup import Lookup, Reason
+from tasks.lookups.outcomes import Failure, Outcome
 from tasks.telemetry import metrics
 
 #: How a sick provider answers, if it does. What it says of a card, a key or a rate says nothing of its health.

@@ -18,8 +18,8 @@ from cardtoken.contract import (
     parse_time,
 )
 from cardtoken.nearest import unknown_field
-from tasks.outcomes import Failure, NotFound, Outcome
-from tasks.state import LookupState, RetryState
+from tasks.lookups.carried_state import LookupState, RetryState
+from tasks.lookups.outcomes import Failure, NotFound, Outcome
 
 _FIELD_NAME = re.compile(r"[A-Za-z_]{1,40}")
 

@@ -18,21 +18,21 @@ from redis import RedisError
 
 from cardtoken.contract import Category, Lane
 from cardtoken.error_description import describe_error
-from tasks import faults
+from tasks import crash_points
 from tasks.broker.claims import Claims
 from tasks.broker.intake import CLAIM, DEATHS, EARLY, EXPIRES, REDELIVERED, REPLAYED, SEEN
-from tasks.broker.throttle import Throttle
+from tasks.broker.queue_limits import Throttle
+from tasks.broker.request import REVOKED
 from tasks.broker.transport import DEFERRAL
-from tasks.engine import Engine
-from tasks.lookups import Held, Lookup, Postponed, Reader, Reason, Settled, Untouched
-from tasks.outcomes import Failure, Found, NotFound
-from tasks.retry import next_wave
-from tasks.state import RetryState
+from tasks.calls.engine import Engine
+from tasks.calls.retry import next_wave
+from tasks.lookups.carried_state import RetryState
+from tasks.lookups.lookup import Held, Lookup, Postponed, Reader, Reason, Settled, Untouched
+from tasks.lookups.outcomes import Failure, Found, NotFound
 from tasks.stores.clock import Clock
 from tasks.stores.results import ResultStore
 from tasks.telemetry import metrics, reports
 from tasks.telemetry.observer import Observer, retried
-from tasks.telemetry.request import REVOKED
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -254,7 +254,7 @@ class Lookups:
         if not settled:
             return
         again = self.insist(lambda: self._results.publish(message.task_id, desk.provider, message.lane, settled))
-        faults.reached("published")
+        crash_points.reached("published")
         for step in settled:
             desk.observer.settled(message.lane, message.task_id, step)
         if again:
@@ -270,10 +270,10 @@ def register(app: Celery, provider: str, lane_of: Callable[[str | None], Lane], 
         bind=True,
         typing=False,
         max_retries=None,
-        Request="tasks.telemetry.request:MaskedRequest",
+        Request="tasks.broker.request:MaskedRequest",
     )
     def lookup(self: "Task[..., str]", requests: list[object], retry: dict[str, Any] | None = None) -> str:
-        faults.reached("begun")
+        crash_points.reached("begun")
         try:
             state = RetryState.model_validate(retry) if retry else None
             return _taken(self, lookups(), provider, _message(self, lane_of), requests=requests, retry=state)
@@ -316,7 +316,7 @@ def _taken(
     # Made once: where Redis' answer is lost, the same is put again, and not another.
     headers = {DEFERRAL: uuid4().hex}
     exception = shared.insist(lambda: _retry(task, kwargs, reason, at, headers))
-    faults.reached("deferred")
+    crash_points.reached("deferred")
     if progress.postponed:
         # Not what is merely held: while a provider is down that would be a line for each message, again and again.
         retried(

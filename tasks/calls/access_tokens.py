@@ -12,7 +12,7 @@ from cardtoken.contract import Category
 from cardtoken.error_description import describe_error
 from cardtoken.secret import Secret
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.outcomes import Failure
+from tasks.lookups.outcomes import Failure
 from tasks.providers.provider import AccessToken, AccessTokens, Account
 from tasks.telemetry import reports
 

@@ -7,7 +7,6 @@ from typing import Final
 from uuid import uuid4
 
 from cardtoken.contract import REPLY_PREFIX, Lane, LookupResult, Status, stream_name
-from cardtoken.entries import of_one_stream, read_result
 from cardtoken.errors import (
     CardTokenError,
     InvalidRequestError,
@@ -16,8 +15,9 @@ from cardtoken.errors import (
     RedisUnavailableError,
 )
 from cardtoken.message import AnyRequest, message_of, prepared
-from cardtoken.sending import push, receipt
+from cardtoken.producer import push, receipt
 from cardtoken.steps import Command, Pause, Steps, ask, pauses
+from cardtoken.stream_entries import of_one_stream, read_result
 
 
 def lookup(given: AnyRequest, *, timeout: float, lane: Lane, wait: float, patience: float) -> Steps[LookupResult]:

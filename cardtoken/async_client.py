@@ -9,14 +9,14 @@ from typing import Any, Final, Self, TypeVar, cast
 
 import redis.asyncio
 
-from cardtoken import asking, sending
+from cardtoken import lookup, producer
 from cardtoken.connection import connect_async
+from cardtoken.consumer import Flag, Reader, Subscription
 from cardtoken.contract import DEFAULT, Lane, LookupResult
 from cardtoken.errors import ClosedError
 from cardtoken.message import AnyRequest, Receipt
-from cardtoken.options import UNDECODED, longest_wait, pools, untouched
-from cardtoken.receiving import Flag, Reader, Subscription
-from cardtoken.sending import Progress, Sender
+from cardtoken.producer import Progress, Sender
+from cardtoken.redis_compat import UNDECODED, longest_wait, pools, untouched
 from cardtoken.steps import Ask, Pause, Steps
 
 #: Requests after which others on the event loop have their turn: a few milliseconds' work.
@@ -70,7 +70,7 @@ class AsyncClient:
     ) -> Receipt:
         """See ``Client.enqueue``."""
         return await self._run(
-            sending.enqueue(request, lane=Lane(lane), reply_to=reply_to, task_id=task_id, patience=self._retry_for)
+            producer.enqueue(request, lane=Lane(lane), reply_to=reply_to, task_id=task_id, patience=self._retry_for)
         )
 
     async def enqueue_many(
@@ -111,7 +111,7 @@ class AsyncClient:
     ) -> LookupResult:
         """See ``Client.lookup``."""
         return await self._run(
-            asking.lookup(request, timeout=timeout, lane=Lane(lane), wait=self._longest_wait, patience=self._retry_for)
+            lookup.lookup(request, timeout=timeout, lane=Lane(lane), wait=self._longest_wait, patience=self._retry_for)
         )
 
     def results(

@@ -339,7 +339,7 @@ def write(folder: Path) -> list[Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0, and the files' names."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox.contract", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.contract", description=__doc__)
     parser.add_argument("--to", type=Path, default=FOLDER, metavar="FOLDER", help="default: docs/schemas")
     for path in write(parser.parse_args(argv).to):
         sys.stdout.write(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}\n")

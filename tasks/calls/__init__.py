@@ -1,0 +1,1 @@
+"""Calls to providers: whether, when and how one is made."""
