@@ -13,17 +13,17 @@ from config import celeryconfig, queues
 from config.settings import Configuration, Settings
 from tasks.broker import events, remote_control, transport
 from tasks.broker.claims import Claims
-from tasks.broker.heartbeat import Pulse
+from tasks.broker.heartbeat import LoopHeartbeat
 from tasks.broker.intake import Intake
-from tasks.broker.queue_limits import Throttle
-from tasks.calls.admission import Guard
+from tasks.broker.queue_limits import QueueLimits
+from tasks.calls.admission import Admission
 from tasks.calls.engine import Engine
 from tasks.calls.retry import UNREADABLE, RetryPolicy
 from tasks.calls.threads import CallThreads
 from tasks.http.client import HttpClient, Limits
 from tasks.lookups.lookup import Reader
 from tasks.periodic import Periodic
-from tasks.processor import Desk, Lookups
+from tasks.processor import MessageProcessor, ProviderContext
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
 from tasks.stores import other_lists, presence
@@ -43,7 +43,7 @@ from tasks.telemetry.observer import Observer
 class Worker:
     """What a worker process has and no other process does."""
 
-    lookups: Lookups
+    lookups: MessageProcessor
     claims: Claims
     engines: tuple[Engine, ...]
     http: HttpClient
@@ -84,11 +84,11 @@ def assemble(
     pacing = configuration.pacing
     rates = {name: each.rate_limit for name, each in pacing.items() if each.rate_limit is not None}
     limits_of_all = RateLimits(redis, rates, settings.interactive_share)
-    pulse = Pulse()
+    heartbeat = LoopHeartbeat()
     deadlines = {Lane.INTERACTIVE: settings.interactive_deadline, Lane.BULK: settings.bulk_deadline}
     observers = {name: Observer(name, provider.codes) for name, provider in PROVIDERS.items()}
-    desks = {
-        name: Desk(
+    contexts = {
+        name: ProviderContext(
             provider=name,
             observer=observers[name],
             reader=Reader(model=provider.request, deadlines=deadlines, result_queues=settings.result_queues),
@@ -99,9 +99,9 @@ def assemble(
                 http=http,
                 policies=policies,
                 threads=CallThreads(
-                    settings.provider_concurrency, f"{name}-call", _kept_for_interactive(name, settings, pulse)
+                    settings.provider_concurrency, f"{name}-call", _kept_for_interactive(name, settings, heartbeat)
                 ),
-                guard=Guard(name, configuration.accounts.get(name, {}), circuits, limits_of_all),
+                guard=Admission(name, configuration.accounts.get(name, {}), circuits, limits_of_all),
                 observer=observers[name],
                 not_found_grace=pacing[name].not_found_grace,
                 stopping=stopping,
@@ -121,31 +121,31 @@ def assemble(
         names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters, clock), ours, clock=clock
     )
     retention = Retention(redis, results, dead_letters)
-    throttle = Throttle(_shut(desks))
+    queue_limits = QueueLimits(_shut(contexts))
     remote_control.install()
     reply_exchange = f"reply.{celeryconfig.control_exchange}.pidbox"
     transport.install(
         transport.Broker(
-            redis, claims, intake, pulse, throttle, ours, threads, name=name, reply_exchange=reply_exchange
+            redis, claims, intake, heartbeat, queue_limits, ours, threads, name=name, reply_exchange=reply_exchange
         )
     )
-    engines = tuple(desk.engine for desk in desks.values())
+    engines = tuple(context.engine for context in contexts.values())
     there = Presence(
         redis,
         claims.worker,
         name,
         threads,
-        lambda: (pulse.queues, len(claims), pulse.since),
+        lambda: (heartbeat.queues, len(claims), heartbeat.loop_stalled_seconds),
         clock=clock,
         # One call may take so long, and be the only one.
         stalled=lambda: max(0.0, *(each.stalled - settings.http_total_timeout for each in engines)),
     )
     return Worker(
-        lookups=Lookups(
-            desks,
+        lookups=MessageProcessor(
+            contexts,
             ResultStore(redis, results, dead_letters),
             claims,
-            throttle=throttle,
+            queue_limits=queue_limits,
             delivery_limit=settings.delivery_limit,
             stopping=stopping,
             clock=clock,
@@ -154,7 +154,7 @@ def assemble(
         engines=engines,
         http=http,
         periodic=(
-            Periodic("leases", claims.keep, claims.pause),
+            Periodic("leases", claims.maintain_leases, claims.pause),
             Periodic("events", events.flush, events.PAUSE),
             Periodic("reports", reports.flush_gathered, reports.PAUSE),
             Periodic("circuits", circuits.refresh, PAUSE),
@@ -166,13 +166,13 @@ def assemble(
     )
 
 
-def _kept_for_interactive(provider: str, settings: Settings, pulse: Pulse) -> Callable[[], int]:
+def _kept_for_interactive(provider: str, settings: Settings, heartbeat: LoopHeartbeat) -> Callable[[], int]:
     """How many call threads bulk lookups leave alone: a quarter, where this worker serves both lanes."""
     lanes = {queues.queue_name(provider, lane) for lane in Lane}
-    return lambda: settings.provider_concurrency // 4 if lanes <= set(pulse.queues) else 0
+    return lambda: settings.provider_concurrency // 4 if lanes <= set(heartbeat.queues) else 0
 
 
-def _shut(desks: Mapping[str, Desk]) -> Callable[[str], float | None]:
-    """For the throttle: in how many seconds the provider of a bulk queue may be tried, while it cannot be asked."""
-    guards = {queues.queue_name(name, Lane.BULK): desk.engine.guard for name, desk in desks.items()}
+def _shut(contexts: Mapping[str, ProviderContext]) -> Callable[[str], float | None]:
+    """For the queue_limits: in how many seconds the provider of a bulk queue may be tried, while it cannot be asked."""
+    guards = {queues.queue_name(name, Lane.BULK): context.engine.guard for name, context in contexts.items()}
     return lambda queue: guards[queue].left() if queue in guards else None

@@ -35,7 +35,7 @@ from tasks.assembly import Worker, assemble
 from tasks.broker.channel import HEALTH_CHECK
 from tasks.broker.connection import amqp_of
 from tasks.broker.events import BatchedEvents
-from tasks.processor import Lookups
+from tasks.processor import MessageProcessor
 from tasks.providers import PROVIDERS
 from tasks.stores.clock import RedisClock
 from tasks.telemetry import logs, metrics, reports, stacks
@@ -136,7 +136,7 @@ _stopping = threading.Event()
 _worker: Worker | None = None
 
 
-def _lookups() -> Lookups:
+def _lookups() -> MessageProcessor:
     if _worker is None:
         raise RuntimeError("lookups run in a worker: start one with `celery -A tasks worker`")
     return _worker.lookups

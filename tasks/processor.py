@@ -21,13 +21,13 @@ from cardtoken.error_description import describe_error
 from tasks import crash_points
 from tasks.broker.claims import Claims
 from tasks.broker.intake import CLAIM, DEATHS, EARLY, EXPIRES, REDELIVERED, REPLAYED, SEEN
-from tasks.broker.queue_limits import Throttle
+from tasks.broker.queue_limits import QueueLimits
 from tasks.broker.request import REVOKED
 from tasks.broker.transport import DEFERRAL
 from tasks.calls.engine import Engine
-from tasks.calls.retry import next_wave
+from tasks.calls.retry import next_delivery_time
 from tasks.lookups.carried_state import RetryState
-from tasks.lookups.lookup import Held, Lookup, Postponed, Reader, Reason, Settled, Untouched
+from tasks.lookups.lookup import Blocked, Lookup, NotStarted, Postponed, Reader, Reason, Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound
 from tasks.stores.clock import Clock
 from tasks.stores.results import ResultStore
@@ -47,7 +47,7 @@ class PendingLookupsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ProviderContext:
     """What the tasks of one provider work with."""
 
     provider: str
@@ -77,30 +77,32 @@ class Message:
 
 
 @dataclass(slots=True)
-class Progress:
+class MessageProgress:
     """How far a message has come: what ended and how, what a failure postpones, what could not be begun, or is held."""
 
-    ended: Counter[str] = field(default_factory=Counter)
+    settled: Counter[str] = field(default_factory=Counter)
     postponed: list[Postponed] = field(default_factory=list)
-    waiting: list[Lookup] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
+    not_started: list[Lookup] = field(default_factory=list)
+    blocked: list[Blocked] = field(default_factory=list)
 
     @property
-    def untouched(self) -> bool:
+    def all_blocked(self) -> bool:
         """Whether nothing was done, because everything is held."""
-        return bool(self.held) and not (self.ended or self.postponed or self.waiting)
+        return bool(self.blocked) and not (self.settled or self.postponed or self.not_started)
 
     def remaining(self, now: datetime) -> list[Lookup]:
         """All that is not over, in the order of the list."""
         # Not all at the same moment, where a circuit that holds them may be tried.
         held = [
             step.lookup.waiting_until(now + timedelta(seconds=step.seconds + random.uniform(0, min(1, step.seconds))))  # noqa: S311
-            for step in self.held
+            for step in self.blocked
         ]
-        return sorted([*(step.lookup for step in self.postponed), *self.waiting, *held], key=lambda each: each.index)
+        return sorted(
+            [*(step.lookup for step in self.postponed), *self.not_started, *held], key=lambda each: each.index
+        )
 
 
-class Lookups:
+class MessageProcessor:
     """All that the tasks share. ``stopping`` is set when the worker is told to end.
 
     ``delivery_limit`` is how many workers may die with one message.
@@ -108,18 +110,18 @@ class Lookups:
 
     def __init__(
         self,
-        desks: Mapping[str, Desk],
+        contexts: Mapping[str, ProviderContext],
         results: ResultStore,
         claims: Claims,
         *,
-        throttle: Throttle,
+        queue_limits: QueueLimits,
         delivery_limit: int,
         stopping: threading.Event,
         clock: Clock,
     ) -> None:
         self._clock = clock
-        self._throttle = throttle
-        self._desks = desks
+        self._queue_limits = queue_limits
+        self._desks = contexts
         self._results = results
         self._claims = claims
         self._delivery_limit = delivery_limit
@@ -135,85 +137,99 @@ class Lookups:
         """Whether the message is still this worker's to run."""
         return self._claims.begin(message.claim_id)
 
-    def take(self, provider: str, message: Message, requests: list[object], retry: RetryState | None) -> Progress:
+    def process(
+        self, provider: str, message: Message, requests: list[object], retry: RetryState | None
+    ) -> MessageProgress:
         """Bring every lookup of a message one step on, and publish what is settled, as it settles."""
-        desk = self._desks[provider]
+        context = self._desks[provider]
         place: dict[str, Any] = {"task_id": message.task_id, "lane": message.lane, "now": message.seen}
         if retry is None:
             replayed = message.replay_of
-            lookups = desk.reader.read(requests, expires=message.expires, replay_of=replayed, **place)
+            lookups = context.reader.read(requests, expires=message.expires, replay_of=replayed, **place)
         else:
-            lookups = [each.sooner(message.early) for each in desk.reader.resume(requests, retry, **place)]
+            lookups = [each.sooner(message.early) for each in context.reader.resume(requests, retry, **place)]
         left = {lookup.index: lookup for lookup in lookups}
-        progress = Progress()
+        progress = MessageProgress()
         if message.redelivered:
             # Somebody had this message before; what they published is not asked for again.
-            for index in self.insist(lambda: self._results.published(message.task_id, list(left))):
+            for index in self.retry_until_redis_answers(lambda: self._results.published(message.task_id, list(left))):
                 left.pop(index, None)
         if message.revoked:
             self._fail(
-                desk, message, left, Failure(Category.EXPIRED, "revoked before the provider was asked"), progress
+                context, message, left, Failure(Category.EXPIRED, "revoked before the provider was asked"), progress
             )
         elif message.deaths >= self._delivery_limit:
-            suspect = self.insist(lambda: self._claims.suspected(message.claim_id))
+            suspect = self.retry_until_redis_answers(lambda: self._claims.suspected(message.claim_id))
             # Without a note it was not this message's turn when the worker died: it was in bad company.
             guilty = {suspect: left.pop(suspect)} if suspect in left else {}
             words = f"{message.deaths} workers have died of it"
-            self._fail(desk, message, guilty, Failure(Category.INTERNAL, words), progress)
+            self._fail(context, message, guilty, Failure(Category.INTERNAL, words), progress)
         try:
-            self._run(desk, message, left, progress)
+            self._run(context, message, left, progress)
         except (Reject, RedisError):
             raise
         except Exception as error:  # noqa: BLE001 - an error of ours must not leave lookups without a result
             reports.unexpected(error)
             logger.error("task %s ended in %s", message.task_id, describe_error(error))  # noqa: TRY400 - it may quote
-            progress = Progress(ended=progress.ended)
+            progress = MessageProgress(settled=progress.settled)
             failure = Failure(Category.INTERNAL, "an unexpected error in this service")
-            self._fail(desk, message, left, failure, progress)
+            self._fail(context, message, left, failure, progress)
         return progress
 
-    def _run(self, desk: Desk, message: Message, left: dict[int, Lookup], progress: Progress) -> None:
+    def _run(
+        self, context: ProviderContext, message: Message, left: dict[int, Lookup], progress: MessageProgress
+    ) -> None:
         """Run what is left, taking from it whatever is settled."""
         now = self.now()
-        progress.waiting += [lookup for lookup in left.values() if not lookup.is_due(now)]
+        progress.not_started += [lookup for lookup in left.values() if not lookup.is_due(now)]
         due = [lookup for lookup in left.values() if lookup.is_due(now)]
         if message.deaths == 0 or message.deaths < self._delivery_limit - 1:
-            self._run_group(desk, message, due, left, progress)
+            self._run_group(context, message, due, left, progress)
             return
         # On the last delivery that the limit allows, one at a time, and no two such at once in this process: if a
         # worker dies once more, it is known of which lookup.
         for lookup in due:
             with self._alone:
-                self.insist(partial(self._claims.suspect, message.claim_id, lookup.index))
-                self._run_group(desk, message, [lookup], left, progress)
+                self.retry_until_redis_answers(partial(self._claims.mark_running, message.claim_id, lookup.index))
+                self._run_group(context, message, [lookup], left, progress)
 
     def _run_group(
-        self, desk: Desk, message: Message, due: list[Lookup], left: dict[int, Lookup], progress: Progress
+        self,
+        context: ProviderContext,
+        message: Message,
+        due: list[Lookup],
+        left: dict[int, Lookup],
+        progress: MessageProgress,
     ) -> None:
-        for batch in desk.engine.run(due, message.lane):
+        for batch in context.engine.run(due, message.lane):
             settled = [step for step in batch if isinstance(step, Settled)]
             postponed = [step for step in batch if isinstance(step, Postponed)]
-            held = [step for step in batch if isinstance(step, Held)]
-            progress.waiting += [step.lookup for step in batch if isinstance(step, Untouched)]
-            self._publish(desk, message, settled)
+            held = [step for step in batch if isinstance(step, Blocked)]
+            progress.not_started += [step.lookup for step in batch if isinstance(step, NotStarted)]
+            self._publish(context, message, settled)
             for each in postponed:
-                desk.observer.postponed(message.lane, each)
-            desk.observer.held(message.lane, held)
+                context.observer.postponed(message.lane, each)
+            context.observer.held(message.lane, held)
             progress.postponed += postponed
-            progress.held += held
-            progress.ended.update(_ending(step) for step in settled)
+            progress.blocked += held
+            progress.settled.update(_ending(step) for step in settled)
             for step in settled:
                 del left[step.lookup.index]
 
     def _fail(
-        self, desk: Desk, message: Message, lookups: dict[int, Lookup], failure: Failure, progress: Progress
+        self,
+        context: ProviderContext,
+        message: Message,
+        lookups: dict[int, Lookup],
+        failure: Failure,
+        progress: MessageProgress,
     ) -> None:
         now = self.now()
-        self._publish(desk, message, [Settled(lookup, failure, now) for lookup in lookups.values()])
-        progress.ended[str(failure)] += len(lookups)
+        self._publish(context, message, [Settled(lookup, failure, now) for lookup in lookups.values()])
+        progress.settled[str(failure)] += len(lookups)
         lookups.clear()
 
-    def hand_back(self, provider: str, message: Message, held: Sequence[Held]) -> bool:
+    def release_unstarted(self, provider: str, message: Message, held: Sequence[Blocked]) -> bool:
         """Put a message that is held as a whole back as it is, where its whole queue has to wait; else it goes its way.
 
         Its lookups wait in Redis then, as they came. Where there are accounts that can be asked, it must not stand
@@ -227,11 +243,11 @@ class Lookups:
         if reasons & {Reason.RATE_LIMIT, Reason.WORKER}:
             queue = f"lookup.{provider}.{message.lane}"
             wait = min(step.seconds for step in held)
-            self._throttle.deny(queue, wait, self._claims.in_hand()[queue])
-        self._claims.hand_back(message.claim_id)
+            self._queue_limits.back_off(queue, wait, self._claims.in_hand()[queue])
+        self._claims.release_unstarted(message.claim_id)
         return True
 
-    def insist(self, ask: Callable[[], T]) -> T:
+    def retry_until_redis_answers(self, ask: Callable[[], T]) -> T:
         """Ask Redis until it answers. A worker that is told to end meanwhile gives its message back instead."""
         pause = _FIRST_PAUSE
         while True:
@@ -250,19 +266,23 @@ class Lookups:
                 self._away = False
                 return answer
 
-    def _publish(self, desk: Desk, message: Message, settled: Sequence[Settled]) -> None:
+    def _publish(self, context: ProviderContext, message: Message, settled: Sequence[Settled]) -> None:
         if not settled:
             return
-        again = self.insist(lambda: self._results.publish(message.task_id, desk.provider, message.lane, settled))
+        again = self.retry_until_redis_answers(
+            lambda: self._results.publish(message.task_id, context.provider, message.lane, settled)
+        )
         crash_points.reached("published")
         for step in settled:
-            desk.observer.settled(message.lane, message.task_id, step)
+            context.observer.settled(message.lane, message.task_id, step)
         if again:
-            metrics.SUPPRESSED.labels(desk.provider).inc(again)
+            metrics.SUPPRESSED.labels(context.provider).inc(again)
             logger.info("task %s: %d results had been published before", message.task_id, again)
 
 
-def register(app: Celery, provider: str, lane_of: Callable[[str | None], Lane], lookups: Callable[[], Lookups]) -> None:
+def register(
+    app: Celery, provider: str, lane_of: Callable[[str | None], Lane], lookups: Callable[[], MessageProcessor]
+) -> None:
     """Add the provider's task to the app. ``lookups`` is asked for when the first message comes, not before."""
 
     @app.task(
@@ -288,7 +308,7 @@ def register(app: Celery, provider: str, lane_of: Callable[[str | None], Lane], 
 
 def _taken(
     task: "Task[..., str]",
-    shared: Lookups,
+    shared: MessageProcessor,
     provider: str,
     message: Message,
     *,
@@ -299,14 +319,14 @@ def _taken(
     if not shared.begin(message):
         # It went back to its queue before its turn came, and is somebody else's by now.
         raise Ignore
-    progress = shared.take(provider, message, requests, retry)
-    if progress.untouched and shared.hand_back(provider, message, progress.held):
+    progress = shared.process(provider, message, requests, retry)
+    if progress.all_blocked and shared.release_unstarted(provider, message, progress.blocked):
         raise Ignore
     now = shared.now()
     remaining = progress.remaining(now)
     if not remaining:
-        return _counted(progress.ended) or "nothing left to do"
-    at = next_wave(now, ((each.not_before or now, each.deadline) for each in remaining))
+        return _counted(progress.settled) or "nothing left to do"
+    at = next_delivery_time(now, ((each.not_before or now, each.deadline) for each in remaining))
     countdown = (at - now).total_seconds()
     reason = PendingLookupsError(_reason(provider, progress, countdown))
     kwargs = {
@@ -315,7 +335,7 @@ def _taken(
     }
     # Made once: where Redis' answer is lost, the same is put again, and not another.
     headers = {DEFERRAL: uuid4().hex}
-    exception = shared.insist(lambda: _retry(task, kwargs, reason, at, headers))
+    exception = shared.retry_until_redis_answers(lambda: _retry(task, kwargs, reason, at, headers))
     crash_points.reached("deferred")
     if progress.postponed:
         # Not what is merely held: while a provider is down that would be a line for each message, again and again.
@@ -377,12 +397,12 @@ _HELD: Final = {
 }
 
 
-def _reason(provider: str, progress: Progress, countdown: float) -> str:
+def _reason(provider: str, progress: MessageProgress, countdown: float) -> str:
     failures = Counter(f"{step.why} at attempt {step.lookup.attempts}" for step in progress.postponed)
-    failures.update(_HELD[step.reason] for step in progress.held)
+    failures.update(_HELD[step.reason] for step in progress.blocked)
     parts = [f"{provider}: {_counted(failures)}"] if failures else [provider]
-    if progress.waiting:
-        parts.append(f"{len(progress.waiting)} not yet begun")
+    if progress.not_started:
+        parts.append(f"{len(progress.not_started)} not yet begun")
     return f"{'; '.join(parts)}; again in {countdown:.1f} s"
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from cardtoken.contract import Lane
 from cardtoken.secret import CardToken, Secret
 from sandbox.harness import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY, Simulator
-from tasks.calls.admission import Guard
+from tasks.calls.admission import Admission
 from tasks.calls.engine import Engine, Step
 from tasks.calls.retry import RetryPolicy
 from tasks.calls.threads import CallThreads
@@ -134,7 +134,7 @@ class Engines:
             # A name of its own: what one test's provider suffers must not open the circuit of another's.
             observer=Observer(chosen.name, chosen.codes),
             now=lambda: datetime.now(UTC),
-            guard=Guard(uuid4().hex, ["default"], Circuits(self._redis, 30), RateLimits(self._redis, {}, 0.2)),
+            guard=Admission(uuid4().hex, ["default"], Circuits(self._redis, 30), RateLimits(self._redis, {}, 0.2)),
         )
         self._engines.append(engine)
         return engine

@@ -26,7 +26,7 @@ from cardtoken.contract import Lane
 @click.option("--column", default=None, metavar="NAME", help="The CSV's column that holds them, with --provider.")
 @click.option("--account", default=None, help="Account of rows that name none  [default: default]")
 @click.option("--lane", type=click.Choice(["interactive", "bulk"]), default="bulk", show_default=True)
-@click.option("--deadline", type=age, metavar="AGE", default=None, help="Give up on a lookup after: 90s, 15m, 2h.")
+@click.option("--deadline", type=age, metavar="DURATION", default=None, help="Give up on a lookup after: 90s, 15m, 2h.")
 @click.option("--max-queue-length", type=click.IntRange(1), default=1000, show_default=True, metavar="MESSAGES",
               help="Wait while a queue has so many.")  # fmt: skip
 @click.option("--reply-to", default=None, metavar="NAME", help="Result queue to use  [default: one of its own]")

@@ -72,7 +72,7 @@ def _account(command: Any) -> Any:
 
 @circuit.command("open")
 @_account
-@click.option("--for", "seconds", type=age, required=True, metavar="AGE", help="How long: 15m, 2h, 1d.")
+@click.option("--for", "seconds", type=age, required=True, metavar="DURATION", help="How long: 15m, 2h, 1d.")
 @click.option("--reason", required=True, help="For whoever reads the list.")
 @click.pass_obj
 def open_(context: Context, provider: str, account: str, seconds: float, reason: str) -> Exit:

@@ -113,7 +113,7 @@ def ages(command: F) -> F:
     """The options by which age is chosen."""
     for name in ("older", "newer"):
         told = f"Only those {name} than that: 90s, 15m, 2h, 7d."
-        command = click.option(f"--{name}-than", type=age, metavar="AGE", help=told)(command)
+        command = click.option(f"--{name}-than", type=age, metavar="DURATION", help=told)(command)
     return command
 
 

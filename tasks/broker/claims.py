@@ -167,18 +167,18 @@ class Claims:
         crash_points.reached("ended")
         self.wake()
 
-    def give_back(self, claim_id: str) -> None:
+    def release(self, claim_id: str) -> None:
         """The claim goes back to the front of its queue, at the next :meth:`settle`."""
         with self._lock:
             self._held.pop(claim_id, None)
             self._returned.append(claim_id)
         self.wake()
 
-    def hand_back(self, claim_id: str) -> None:
+    def release_unstarted(self, claim_id: str) -> None:
         """The same for one that was begun, and nothing done: what Celery says of it afterwards means nothing."""
         with self._lock:
             self._void[claim_id] += 1
-        self.give_back(claim_id)
+        self.release(claim_id)
 
     def give_back_unbegun(self) -> None:
         """Give back what waits for its turn here: after a lost connection nobody may remember that it does."""
@@ -224,7 +224,7 @@ class Claims:
         self._scripts["delay"](keys=[keys.LEASES, keys.delayed(queue)], args=args)
         self.wake()
 
-    def suspect(self, claim_id: str, index: int) -> None:
+    def mark_running(self, claim_id: str, index: int) -> None:
         """Note which lookup of a claim is run next, so that it is known if the worker dies of it."""
         self._scripts["suspect"](keys=[keys.claim(claim_id)], args=[index])
 
@@ -235,10 +235,10 @@ class Claims:
 
     @property
     def pause(self) -> float:
-        """Seconds after which :meth:`keep` is due again: several times within a lease."""
+        """Seconds after which :meth:`maintain_leases` is due again: several times within a lease."""
         return min(1.0, self._lease / 5)
 
-    def keep(self) -> None:
+    def maintain_leases(self) -> None:
         """Settle, renew this worker's leases, then give back the claims of workers that did not renew theirs.
 
         To be called from a thread of its own: an event loop that is busy must not cost the worker its claims.

@@ -3,7 +3,7 @@
 from time import monotonic
 
 
-class Pulse:
+class LoopHeartbeat:
     """Assignments of single attributes, so that no lock is needed."""
 
     def __init__(self) -> None:
@@ -15,6 +15,6 @@ class Pulse:
         self._turned = monotonic()
 
     @property
-    def since(self) -> float:
+    def loop_stalled_seconds(self) -> float:
         """Seconds since the loop came round last."""
         return monotonic() - self._turned

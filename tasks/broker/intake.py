@@ -86,7 +86,7 @@ class Intake:
         try:
             self._quarantine.add(claim_id, "an unexpected error in this service")
         except (RedisError, OSError):
-            self._claims.give_back(claim_id)
+            self._claims.release(claim_id)
         else:
             logger.error("a message goes to quarantine: an unexpected error in this service")
             self._claims.forget(claim_id)

@@ -15,8 +15,8 @@ from redis import Redis, RedisError, ResponseError
 
 from tasks import crash_points
 from tasks.broker.claims import Claim, Claims
-from tasks.broker.heartbeat import Pulse
-from tasks.broker.queue_limits import Throttle
+from tasks.broker.heartbeat import LoopHeartbeat
+from tasks.broker.queue_limits import QueueLimits
 
 logger = logging.getLogger(__name__)
 
@@ -80,25 +80,25 @@ class _Wait:
         self._pool.release(self._connection)
 
 
-class Pump:
+class QueueConsumer:
     """Takes claims for one consumer, as many as it has room for."""
 
     def __init__(
         self,
         redis: Redis,
         claims: Claims,
-        pulse: Pulse,
-        throttle: Throttle,
+        heartbeat: LoopHeartbeat,
+        queue_limits: QueueLimits,
         *,
         hub: Any,
         room: Callable[[], int | None],
         slots: int,
     ) -> None:
-        self._throttle = throttle
+        self._queue_limits = queue_limits
         self._slots = slots
         self._redis = redis
         self._claims = claims
-        self._pulse = pulse
+        self._heartbeat = heartbeat
         self._hub = hub
         self._room = room
         self._waits: dict[str, _Wait] = {}
@@ -116,13 +116,13 @@ class Pump:
     def consume(self, queue: str, consumer: Callable[[Claim], None]) -> None:
         """Begin to take from a queue."""
         self._consumers[queue] = consumer
-        self._pulse.queues = tuple(sorted(self._consumers))
+        self._heartbeat.queues = tuple(sorted(self._consumers))
         self._look = True
 
     def cancel(self, queue: str) -> None:
         """Take no more from a queue."""
         self._consumers.pop(queue, None)
-        self._pulse.queues = tuple(sorted(self._consumers))
+        self._heartbeat.queues = tuple(sorted(self._consumers))
         self._stop_waiting(queue)
 
     def close(self) -> None:
@@ -205,7 +205,7 @@ class Pump:
         in_hand = self._claims.in_hand()
         kept = max(1, self._slots // (4 * len(queues))) if self._slots >= 2 * len(queues) else 0
         lacking = {queue: max(0, kept - in_hand[queue]) for queue in queues}
-        limits = {queue: self._throttle.room(queue) for queue in queues}
+        limits = {queue: self._queue_limits.allowance(queue) for queue in queues}
         room -= sum(lacking.values())
         free = [queue for queue in queues if limits[queue] is None]
         shares = [(free, room)] if room > 0 else [([queue], lacking[queue]) for queue in free]
@@ -220,12 +220,12 @@ class Pump:
             consumer = self._consumers.get(claim.queue)
             try:
                 if consumer is None:
-                    self._claims.give_back(claim.id)
+                    self._claims.release(claim.id)
                 else:
                     consumer(claim)
             except (RedisError, OSError):
                 for unseen in claims[number:]:
-                    self._claims.give_back(unseen.id)
+                    self._claims.release(unseen.id)
                 raise
 
     def _wait_for(self, queue: str) -> None:
@@ -253,7 +253,7 @@ class Pump:
 
     def _tick(self) -> None:
         self._look = True
-        self._pulse.beat()
+        self._heartbeat.beat()
         try:
             for wait in self._waits.values():
                 wait.check()

@@ -20,13 +20,13 @@ class _Limit:
     until: float
 
 
-class Throttle:
+class QueueLimits:
     """Limits by queue; every method may be called from any thread.
 
-    ``shut`` answers, of a queue whose provider cannot be asked at all, after how many seconds that may be tried (0 or
-    less: now); None for any other queue. Such a queue stays untouched in Redis; when it is time, one message is taken
-    to try. Once it goes again, or where ``deny`` has said that it goes too fast, one or half as many messages as before
-    are taken at first, then twice as many every half second, until there is no limit any more.
+    ``shut`` returns, for a queue whose provider cannot be called at all, the seconds until a call may be tried (0 or
+    less: now), and None for any other queue. Such a queue stays untouched in Redis; when it is time, one message is
+    taken as a trial. Once calls are allowed again, or after ``back_off``, one or half as many messages as before are
+    taken at first, then twice as many every half second, until there is no limit any more.
     """
 
     def __init__(self, shut: Callable[[str], float | None] = lambda _: None) -> None:
@@ -34,7 +34,7 @@ class Throttle:
         self._lock = threading.Lock()
         self._limits: dict[str, _Limit] = {}
 
-    def room(self, queue: str) -> int | None:
+    def allowance(self, queue: str) -> int | None:
         """How many messages of the queue may be in hand; None for any number."""
         left, now = self.shut(queue), monotonic()
         with self._lock:
@@ -55,7 +55,7 @@ class Throttle:
                 return None
             return limit.messages
 
-    def deny(self, queue: str, seconds: float, in_hand: int) -> None:
+    def back_off(self, queue: str, seconds: float, in_hand: int) -> None:
         """There is too much of this queue in hand: take none for so many seconds, and then half as many."""
         now = monotonic()
         with self._lock:

@@ -23,10 +23,10 @@ from redis.exceptions import NoPermissionError
 from tasks.broker import channel
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.connection import use_transport
-from tasks.broker.heartbeat import Pulse
+from tasks.broker.heartbeat import LoopHeartbeat
 from tasks.broker.intake import Intake
-from tasks.broker.queue_consumer import Pump
-from tasks.broker.queue_limits import Throttle
+from tasks.broker.queue_consumer import QueueConsumer
+from tasks.broker.queue_limits import QueueLimits
 from tasks.broker.remote_control import command
 
 logger = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ class Broker:
     redis: Redis
     claims: Claims
     intake: Intake
-    pulse: Pulse
-    throttle: Throttle
+    heartbeat: LoopHeartbeat
+    queue_limits: QueueLimits
     queues: frozenset[str]
     #: Messages that the worker runs at once.
     slots: int
@@ -76,7 +76,7 @@ class _QoS(virtual.QoS):
         self._quick_ack(delivery_tag)
         broker = _installed()
         if requeue:
-            broker.claims.give_back(delivery_tag)
+            broker.claims.release(delivery_tag)
         else:
             broker.intake.refuse(delivery_tag)
 
@@ -97,7 +97,7 @@ class _Claiming(channel.Channel):
     """A channel on which lookup queues are claimed."""
 
     QoS = _QoS
-    _pump: Pump | None = None
+    _consumer: QueueConsumer | None = None
     #: When it was told last that Redis takes no writes.
     told_at: ClassVar[float] = -inf
     #: How many clients heard what was told to all last; None: nothing was told yet, or Redis did not answer.
@@ -151,23 +151,23 @@ class _Claiming(channel.Channel):
             poller: Any = self.connection.cycle
             poller._register_LISTEN(self)  # noqa: SLF001 - what kombu calls at that tick
         if queue in broker.queues:
-            if self._pump is None:
-                self._pump = Pump(
+            if self._consumer is None:
+                self._consumer = QueueConsumer(
                     broker.redis,
                     broker.claims,
-                    broker.pulse,
-                    broker.throttle,
+                    broker.heartbeat,
+                    broker.queue_limits,
                     hub=self.connection.hub,
                     room=self.qos.room,
                     slots=broker.slots,
                 )
-            self._pump.consume(queue, self._deliver_to(queue))
+            self._consumer.consume(queue, self._deliver_to(queue))
         return answer
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         queue = self._tag_to_queue.get(consumer_tag)
-        if self._pump is not None and queue in _installed().queues:
-            self._pump.cancel(queue)
+        if self._consumer is not None and queue in _installed().queues:
+            self._consumer.cancel(queue)
         return super()._basic_cancel(consumer_tag)
 
     def _deliver_to(self, queue: str) -> Callable[[Claim], None]:
@@ -217,9 +217,9 @@ class _Claiming(channel.Channel):
             super().maybe_refresh_binding_expiry()
 
     def close(self) -> None:
-        if self._pump is not None:
-            self._pump.close()
-            self._pump = None
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
             # Celery forgets what waits for a thread, or for a rate limit, when its connection is lost.
             _installed().claims.give_back_unbegun()
         super().close()

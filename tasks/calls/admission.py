@@ -54,7 +54,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Permits:
+class Reservation:
     """Seconds from now until the moment of each permit given; where none was, ``wait`` before asking again."""
 
     moments: tuple[float, ...]
@@ -64,11 +64,11 @@ class Permits:
 class Circuits(Protocol):
     """The circuits of the fleet; ``tasks.stores.circuits`` has them."""
 
-    def look(self, provider: str, account: str) -> Circuit: ...
+    def acquire(self, provider: str, account: str) -> Circuit: ...
     def known(self, provider: str, account: str) -> Circuit: ...
     def closed_for(self, provider: str, account: str) -> float | None: ...
-    def count(self, provider: str, account: str, *, healthy: bool) -> None: ...
-    def tried(self, provider: str, account: str, *, healthy: bool | None) -> Circuit: ...
+    def record(self, provider: str, account: str, *, healthy: bool) -> None: ...
+    def report_trial(self, provider: str, account: str, *, healthy: bool | None) -> Circuit: ...
     def leave_alone(self, provider: str, account: str, asked: Category, seconds: float, *, trial: bool) -> Circuit: ...
 
 
@@ -76,18 +76,18 @@ class RateLimits(Protocol):
     """The rate limits of the fleet; ``tasks.stores.permits`` has them."""
 
     def limits(self, provider: str) -> bool: ...
-    def ask(self, provider: str, account: str, lane: Lane, wanted: int) -> Permits: ...
+    def reserve(self, provider: str, account: str, lane: Lane, wanted: int) -> Reservation: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Go:
+class CallNow:
     """Ask now. ``trial``: on how this ends depends whether the circuit is closed."""
 
     trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class PutBack:
     """Not this time: try again in so many seconds. ``asked`` as in :class:`Circuit`."""
 
     seconds: float
@@ -96,13 +96,13 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
-class Soon:
+class WaitFor:
     """In so many seconds; ``inf``: when a call of the same list has ended."""
 
     seconds: float
 
 
-class Guard:
+class Admission:
     """The guard of one provider, whose accounts are named."""
 
     def __init__(self, provider: str, accounts: Collection[str], circuits: Circuits, limits: RateLimits) -> None:
@@ -126,12 +126,12 @@ class Guard:
         if call.trial:
             # A gateway's page is no sign that the provider behind it is back.
             unread = isinstance(call.outcome, Failure) and call.outcome.may_pass
-            return self._circuits.tried(self._provider, account, healthy=False if unread else healthy)
+            return self._circuits.report_trial(self._provider, account, healthy=False if unread else healthy)
         if healthy:
             with self._lock:
                 self._answered[account] = max(call.began, self._answered.get(account, call.began))
         if healthy or (healthy is not None and self._counts_against(account, call)):
-            self._circuits.count(self._provider, account, healthy=healthy)
+            self._circuits.record(self._provider, account, healthy=healthy)
         return self._circuits.known(self._provider, account)
 
     def _counts_against(self, account: str, call: Call) -> bool:
@@ -140,9 +140,9 @@ class Guard:
 
     def gave_up(self, account: str) -> None:
         """A trial ended without a call that says anything of the provider."""
-        self._circuits.tried(self._provider, account, healthy=None)
+        self._circuits.report_trial(self._provider, account, healthy=None)
 
-    def open_for(self, account: str) -> Later | None:
+    def open_for(self, account: str) -> PutBack | None:
         """How long the account's circuit stays open, as far as this worker knows, and why; None where it is closed."""
         circuit = self._circuits.known(self._provider, account)
         return None if circuit.left is None else _later(max(0.0, circuit.left), circuit)
@@ -162,13 +162,13 @@ class Guard:
         """Whether what holds one lookup up holds up all of this provider."""
         return len(self._accounts) == 1 or self.left() is not None
 
-    def turns(self, lane: Lane) -> "Turns":
+    def turns(self, lane: Lane) -> "BatchAdmission":
         """The turns of one list."""
-        return Turns(self._provider, lane, self._circuits, self._limits)
+        return BatchAdmission(self._provider, lane, self._circuits, self._limits)
 
 
-def _later(seconds: float, circuit: Circuit) -> Later:
-    return Later(seconds, Reason.RETRY_AFTER if circuit.asked else Reason.CIRCUIT, circuit.asked)
+def _later(seconds: float, circuit: Circuit) -> PutBack:
+    return PutBack(seconds, Reason.RETRY_AFTER if circuit.asked else Reason.CIRCUIT, circuit.asked)
 
 
 def _wants_rest(failure: Failure) -> bool:
@@ -185,7 +185,7 @@ def _healthy(outcome: Outcome) -> bool | None:
     return outcome.category not in SICK
 
 
-class Turns:
+class BatchAdmission:
     """Says of one list's lookups whose turn it is to be asked. For one thread."""
 
     def __init__(self, provider: str, lane: Lane, circuits: Circuits, limits: RateLimits) -> None:
@@ -201,19 +201,19 @@ class Turns:
         self._since: dict[str, float] = {}
         self._trials: dict[str, int] = {}
 
-    def next(self, lookup: Lookup, running: int, waiting: Callable[[], int]) -> Go | Soon | Later:
+    def next(self, lookup: Lookup, running: int, waiting: Callable[[], int]) -> CallNow | WaitFor | PutBack:
         """Whether it is this lookup's turn. ``waiting`` counts the lookups of its account that are not yet running."""
         account = lookup.account
         if account in self._trials:
-            return Soon(inf)
-        circuit = self._circuits.look(self._provider, account)
+            return WaitFor(inf)
+        circuit = self._circuits.acquire(self._provider, account)
         if circuit.trial:
-            return Go(trial=True)
+            return CallNow(trial=True)
         if circuit.left is not None:
             return _later(circuit.left, circuit)
         if self._lane is Lane.BULK and running >= self._width(account):
-            return Soon(inf)
-        return Go() if self._limits is None else self._permitted(self._limits, account, waiting)
+            return WaitFor(inf)
+        return CallNow() if self._limits is None else self._permitted(self._limits, account, waiting)
 
     def trying(self, lookup: Lookup) -> None:
         """This lookup makes the trial; the others of its account wait for it."""
@@ -224,25 +224,25 @@ class Turns:
         if self._trials.get(lookup.account) == lookup.index:
             del self._trials[lookup.account]
 
-    def _permitted(self, limits: RateLimits, account: str, waiting: Callable[[], int]) -> Go | Soon | Later:
+    def _permitted(self, limits: RateLimits, account: str, waiting: Callable[[], int]) -> CallNow | WaitFor | PutBack:
         permits = self._permits.setdefault(account, deque())
         self._since.setdefault(account, monotonic())
         if not permits:
-            found = limits.ask(self._provider, account, self._lane, waiting())
+            found = limits.reserve(self._provider, account, self._lane, waiting())
             now = monotonic()
             if not found.moments:
                 wait = max(found.wait, _LEAST)
                 patient = now + wait - self._without.setdefault(account, now) < _PATIENCE
-                return Soon(wait) if patient else Later(wait, Reason.RATE_LIMIT)
+                return WaitFor(wait) if patient else PutBack(wait, Reason.RATE_LIMIT)
             self._without.pop(account, None)
             permits.extend(now + moment for moment in found.moments)
         left = permits[0] - monotonic()
         if left > 0:
-            return Soon(left)
+            return WaitFor(left)
         permits.popleft()
         waited = max(0.0, monotonic() - self._since.pop(account))
         metrics.PERMIT_WAIT_SECONDS.labels(self._provider, self._lane).observe(waited)
-        return Go()
+        return CallNow()
 
     def _width(self, account: str) -> float:
         """How many calls a list may make at once: few after a circuit was closed, and soon any number."""

@@ -17,12 +17,12 @@ from cardtoken.error_description import describe_error
 from cardtoken.secret import Secret
 from tasks import crash_points
 from tasks.calls.access_tokens import AccessTokenCache
-from tasks.calls.admission import Call, Circuit, Go, Guard, Later, Soon, Turns
+from tasks.calls.admission import Admission, BatchAdmission, Call, CallNow, Circuit, PutBack, WaitFor
 from tasks.calls.question import Question
-from tasks.calls.retry import Again, RetryPolicy
+from tasks.calls.retry import RetryAt, RetryPolicy
 from tasks.calls.threads import CallThreads
 from tasks.http.client import HttpClient
-from tasks.lookups.lookup import Held, Lookup, Postponed, Reason, Settled, Untouched
+from tasks.lookups.lookup import Blocked, Lookup, NotStarted, Postponed, Reason, Settled
 from tasks.lookups.outcomes import Failure, NotFound, Outcome
 from tasks.providers.provider import Account, Provider
 from tasks.telemetry import reports
@@ -30,7 +30,7 @@ from tasks.telemetry.observer import Observer
 
 logger = logging.getLogger(__name__)
 
-Step = Settled | Postponed | Held | Untouched
+Step = Settled | Postponed | Blocked | NotStarted
 
 #: A result waits at most so many seconds for others to be published with it.
 LINGER = 0.05
@@ -62,7 +62,7 @@ class Engine:
         http: HttpClient,
         policies: Mapping[Lane, RetryPolicy],
         threads: CallThreads,
-        guard: Guard,
+        guard: Admission,
         observer: Observer,
         not_found_grace: float = 0.0,
         now: Callable[[], datetime],
@@ -93,7 +93,7 @@ class Engine:
         return self._threads.stalled
 
     @property
-    def guard(self) -> Guard:
+    def guard(self) -> Admission:
         """What stands before this provider."""
         return self._guard
 
@@ -106,7 +106,7 @@ class Engine:
         """
         waiting = deque(lookups)
         turns = self._guard.turns(lane)
-        if len(waiting) == 1 and (step := self._alone(waiting, turns, lane)) is not None:
+        if len(waiting) == 1 and (step := self._run_inline(waiting, turns, lane)) is not None:
             yield [step]
             return
         done: SimpleQueue[Step] = SimpleQueue()
@@ -123,7 +123,7 @@ class Engine:
                     until = min(until, monotonic() + LINGER)
                 if not running and not waiting:
                     break
-                step = _got(done, min(until, monotonic() + pause))
+                step = _next_result(done, min(until, monotonic() + pause))
                 if step is not None:
                     batch.append(step)
                     turns.ended(step.lookup)
@@ -134,7 +134,7 @@ class Engine:
             if batch:
                 yield batch
 
-    def _alone(self, waiting: deque[Lookup], turns: Turns, lane: Lane) -> Step | None:
+    def _run_inline(self, waiting: deque[Lookup], turns: BatchAdmission, lane: Lane) -> Step | None:
         """The one lookup of a list, asked in this thread; None where it is not its turn, or no thread is free."""
         if self._stopping.is_set():
             return None
@@ -142,10 +142,12 @@ class Engine:
             if not free:
                 return None
             turn = self._turn(turns, waiting, 0)
-            return self._made(waiting.popleft(), lane, trial=turn.trial) if isinstance(turn, Go) else None
+            return (
+                self._attempt_safely(waiting.popleft(), lane, trial=turn.trial) if isinstance(turn, CallNow) else None
+            )
 
     def _begin(
-        self, waiting: deque[Lookup], running: int, turns: Turns, lane: Lane, done: SimpleQueue[Step]
+        self, waiting: deque[Lookup], running: int, turns: BatchAdmission, lane: Lane, done: SimpleQueue[Step]
     ) -> tuple[int, list[Step], float]:
         """Hand to the threads what may be asked now.
 
@@ -155,27 +157,27 @@ class Engine:
         begun = 0
         while waiting and running + begun < self._threads.size:
             if self._stopping.is_set():
-                ended += [Untouched(lookup) for lookup in waiting]
+                ended += [NotStarted(lookup) for lookup in waiting]
                 waiting.clear()
                 break
             turn = self._turn(turns, waiting, running + begun)
-            if isinstance(turn, Soon):
+            if isinstance(turn, WaitFor):
                 return begun, ended, turn.seconds
             lookup = waiting.popleft()
-            if isinstance(turn, Go):
+            if isinstance(turn, CallNow):
                 self._threads.submit(lane, self._step_into, done, lookup, lane, turn.trial)
                 begun += 1
             else:
                 ended.append(self._not_asked(lookup, lane, turn))
         return begun, ended, math.inf
 
-    def _turn(self, turns: Turns, waiting: deque[Lookup], running: int) -> Go | Later | Soon:
+    def _turn(self, turns: BatchAdmission, waiting: deque[Lookup], running: int) -> CallNow | PutBack | WaitFor:
         lookup, now = waiting[0], self._now()
         if not self._needs_a_call(lookup, now):
-            return Go()  # which needs nobody's leave
+            return CallNow()  # which needs nobody's leave
         account = lookup.account
         turn = turns.next(lookup, running, lambda: sum(each.account == account for each in waiting))
-        if isinstance(turn, Go) and turn.trial:
+        if isinstance(turn, CallNow) and turn.trial:
             # Whoever fails at it has lost an attempt: the one that has most of them left.
             able = (each for each in waiting if each.account == account and self._needs_a_call(each, now))
             first = min(able, key=lambda each: each.attempts)
@@ -187,14 +189,14 @@ class Engine:
     def _needs_a_call(self, lookup: Lookup, now: datetime) -> bool:
         return lookup.request is not None and lookup.account in self._credentials and lookup.deadline > now
 
-    def _not_asked(self, lookup: Lookup, lane: Lane, turn: Later) -> Step:
+    def _not_asked(self, lookup: Lookup, lane: Lane, turn: PutBack) -> Step:
         if lane is Lane.INTERACTIVE and turn.reason is Reason.CIRCUIT:
             words = "the provider is down, and is not asked until it is well again"
             return self._settled(lookup, Failure(Category.UNAVAILABLE, words))
         if lane is Lane.INTERACTIVE and turn.asked and self._too_late(lookup, turn.seconds):
             words = f"the provider asked to be left alone, for {math.ceil(turn.seconds)} more seconds"
             return self._settled(lookup, Failure(turn.asked, words))
-        return Held(lookup, turn.seconds, turn.reason)
+        return Blocked(lookup, turn.seconds, turn.reason)
 
     def _too_late(self, lookup: Lookup, seconds: float) -> bool:
         return self._now() + timedelta(seconds=seconds) >= lookup.deadline
@@ -204,16 +206,16 @@ class Engine:
         self._threads.close()
 
     def _step_into(self, done: SimpleQueue[Step], lookup: Lookup, lane: Lane, trial: bool) -> None:
-        done.put(self._made(lookup, lane, trial=trial))
+        done.put(self._attempt_safely(lookup, lane, trial=trial))
 
-    def _made(self, lookup: Lookup, lane: Lane, *, trial: bool) -> Step:
+    def _attempt_safely(self, lookup: Lookup, lane: Lane, *, trial: bool) -> Step:
         """One step, whatever happens."""
         try:
             # It may have opened while this waited for a thread.
             turn = None if trial else self._guard.open_for(lookup.account)
             if turn is not None and self._needs_a_call(lookup, self._now()):
                 return self._not_asked(lookup, lane, turn)
-            return self._step(lookup, lane, trial=trial)
+            return self._attempt(lookup, lane, trial=trial)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this lookup's failure and nobody else's
             reports.unexpected(error)
             # Not its text, which may quote what it was given.
@@ -222,7 +224,7 @@ class Engine:
                 self._guard.gave_up(lookup.account)
             return Settled(lookup, Failure(Category.INTERNAL, "an unexpected error in this service"), self._now())
 
-    def _step(self, lookup: Lookup, lane: Lane, *, trial: bool) -> Step:
+    def _attempt(self, lookup: Lookup, lane: Lane, *, trial: bool) -> Step:
         now = self._now()
         credentials = self._credentials.get(lookup.account)
         if lookup.request is None or credentials is None or lookup.deadline <= now:
@@ -232,11 +234,11 @@ class Engine:
         # An answer after the deadline is worth nothing, so no call outlasts it.
         began = monotonic()
         until = began + (lookup.deadline - now).total_seconds()
-        asked, outcome = self._ask(lookup, lookup.request, credentials, until, self._policies[lane])
+        asked, outcome = self._call(lookup, lookup.request, credentials, until, self._policies[lane])
         if outcome is None or (isinstance(outcome, Failure) and outcome.local):
             if trial:
                 self._guard.gave_up(lookup.account)
-            return Untouched(asked) if outcome is None else self._without_room(lookup, outcome)
+            return NotStarted(asked) if outcome is None else self._without_room(lookup, outcome)
         call = Call(outcome, began, monotonic(), repeated=lookup.attempts > 0, trial=trial)
         self._observer.attempted(lane, outcome, asked.attempts - lookup.attempts)
         circuit = self._tell_guard(lookup.account, call, until)
@@ -249,7 +251,7 @@ class Engine:
             logger.warning("calls to %s go back uncharged: %s", self._provider.name, failure.message)
         if self._too_late(lookup, _NO_ROOM_PAUSE):
             return self._settled(lookup, replace(failure, category=Category.INTERNAL))
-        return Held(lookup, _NO_ROOM_PAUSE, Reason.WORKER)
+        return Blocked(lookup, _NO_ROOM_PAUSE, Reason.WORKER)
 
     def _after(self, lookup: Lookup, lane: Lane, call: Call, circuit: Circuit) -> Step:
         """What follows a call."""
@@ -265,7 +267,7 @@ class Engine:
             return self._settled(lookup, outcome, took)
         policy = self._policies[lane]
         decision = policy.decide(failure, lookup.attempts, self._now(), lookup.deadline, lookup.unreadable)
-        if not isinstance(decision, Again):
+        if not isinstance(decision, RetryAt):
             return self._settled(lookup, outcome, took)
         not_before = decision.not_before
         if circuit.left is not None:
@@ -284,7 +286,7 @@ class Engine:
             return Circuit()  # its own deadline left it too little time; that says nothing of the provider
         return self._guard.ended(account, call)
 
-    def _ask(
+    def _call(
         self, lookup: Lookup, request: LookupRequest, credentials: _Credentials, deadline: float, policy: RetryPolicy
     ) -> tuple[Lookup, Outcome | None]:
         """One call; a second one where the provider refused the access token, if there is one left to make.
@@ -326,7 +328,7 @@ class Engine:
         return Settled(lookup, outcome, self._now(), call_seconds)
 
 
-def _got(done: SimpleQueue[Step], end: float) -> Step | None:
+def _next_result(done: SimpleQueue[Step], end: float) -> Step | None:
     """The next step, if there is one until the clock shows ``end``."""
     try:
         return done.get(timeout=None if end == math.inf else max(0.0, end - monotonic()))

@@ -17,7 +17,7 @@ UNREADABLE: Final = {Lane.INTERACTIVE: 3, Lane.BULK: 6}
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryAt:
     """Try again, not before this moment."""
 
     not_before: datetime
@@ -54,7 +54,7 @@ class RetryPolicy:
 
     def decide(
         self, failure: Failure, attempts: int, now: datetime, deadline: datetime, unreadable: int = 0
-    ) -> Again | GiveUp:
+    ) -> RetryAt | GiveUp:
         """What follows a failure.
 
         ``attempts`` are the calls made so far, ``unreadable`` those of them that brought no answer that could be read;
@@ -67,7 +67,7 @@ class RetryPolicy:
             not_before = now + timedelta(seconds=self.delay(attempts, failure.retry_after))
         except OverflowError:  # the provider asked to be left alone for longer than there is a calendar for
             return GiveUp()
-        return Again(not_before) if not_before < deadline else GiveUp()
+        return RetryAt(not_before) if not_before < deadline else GiveUp()
 
     def delay(self, attempts: int, retry_after: float | None = None) -> float:
         """Seconds to wait after so many attempts."""
@@ -80,7 +80,7 @@ class RetryPolicy:
 WAVE = 1.0
 
 
-def next_wave(now: datetime, due: Iterable[tuple[datetime, datetime]]) -> datetime:
+def next_delivery_time(now: datetime, due: Iterable[tuple[datetime, datetime]]) -> datetime:
     """When a list should come back whose lookups may be tried again from one moment and until another.
 
     The list comes back for the first of them, and as late as that still serves it: whoever is due within ``WAVE``

@@ -102,7 +102,7 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class Untouched:
+class NotStarted:
     """A lookup that was not begun, because the worker ends."""
 
     lookup: Lookup
@@ -122,7 +122,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Blocked:
     """A lookup that is not asked for now, and may be in so many seconds."""
 
     lookup: Lookup
@@ -140,7 +140,7 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Turns the ``requests`` of a message into lookups, the malformed ones included."""
+    """BatchAdmission the ``requests`` of a message into lookups, the malformed ones included."""
 
     model: type[LookupRequest]
     deadlines: Mapping[Lane, float]

@@ -78,7 +78,7 @@ class Circuits:
         self._closed_at: dict[str, float] = {}
         self._counts: defaultdict[tuple[str, str], _Counts] = defaultdict(_Counts)
 
-    def look(self, provider: str, account: str) -> Circuit:
+    def acquire(self, provider: str, account: str) -> Circuit:
         """Whether the account may be asked; one that has been open long enough may be tried, by one worker."""
         known = self.known(provider, account)
         return self._say(provider, account, "ask") if known.left is not None and known.left <= 0 else known
@@ -103,7 +103,7 @@ class Circuits:
         ]
         return monotonic() - max(at) if at else None
 
-    def count(self, provider: str, account: str, *, healthy: bool) -> None:
+    def record(self, provider: str, account: str, *, healthy: bool) -> None:
         """A call ended; told to Redis with others, and soon where it ended badly."""
         with self._lock:
             counts = self._counts[provider, account]
@@ -113,7 +113,7 @@ class Circuits:
         if now:
             self._say(provider, account, "")
 
-    def tried(self, provider: str, account: str, *, healthy: bool | None) -> Circuit:
+    def report_trial(self, provider: str, account: str, *, healthy: bool | None) -> Circuit:
         """A try ended; None: in a way that says nothing of the provider. Returns what the circuit is now."""
         return self._say(provider, account, "nothing" if healthy is None else "well" if healthy else "badly")
 

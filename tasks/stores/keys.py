@@ -6,9 +6,9 @@ from typing import Final
 
 #: Names of the result queues that have been written to, for the sweep.
 RESULT_QUEUES: Final = "lookup:result-queues"
-#: Held for as long as one worker of the fleet sweeps.
+#: Blocked for as long as one worker of the fleet sweeps.
 SWEEP_LOCK: Final = "lookup:sweep-lock"
-#: Held for as long as one worker of the fleet looks for lists that no worker takes from.
+#: Blocked for as long as one worker of the fleet looks for lists that no worker takes from.
 OTHER_LISTS_LOCK: Final = "lookup:other-lists-lock"
 #: Claim ids by the time, in milliseconds, at which their leases run out.
 LEASES: Final = "lookup:leases"

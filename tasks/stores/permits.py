@@ -7,11 +7,11 @@ from typing import Any, Final
 from redis import Redis, RedisError
 
 from cardtoken.contract import Lane
-from tasks.calls.admission import Permits
+from tasks.calls.admission import Reservation
 
 #: How many seconds ahead permits are given: whoever has one waits for its moment, and holds a thread meanwhile.
 _AHEAD: Final = {Lane.BULK: 0.5, Lane.INTERACTIVE: 1.0}
-#: Permits asked for at once; more would be of no use within so short a time, or a long script.
+#: Reservation asked for at once; more would be of no use within so short a time, or a long script.
 _AT_ONCE: Final = 200
 
 
@@ -27,7 +27,7 @@ class RateLimits:
         """Whether this provider has a limit."""
         return provider in self._rates
 
-    def ask(self, provider: str, account: str, lane: Lane, wanted: int) -> Permits:
+    def reserve(self, provider: str, account: str, lane: Lane, wanted: int) -> Reservation:
         """Up to ``wanted`` permits. Where Redis cannot answer, calls go on without."""
         rate = self._rates[provider]
         kept = rate * self._share
@@ -36,5 +36,5 @@ class RateLimits:
         try:
             wait, *moments = self._script(keys=[f"lookup:rate:{provider}:{account}"], args=args)
         except (RedisError, OSError):
-            return Permits((0.0,) * wanted)
-        return Permits(tuple(moment / 1e6 for moment in moments), int(wait) / 1e6)
+            return Reservation((0.0,) * wanted)
+        return Reservation(tuple(moment / 1e6 for moment in moments), int(wait) / 1e6)

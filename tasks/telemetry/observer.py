@@ -8,7 +8,7 @@ from time import monotonic
 from cardtoken.contract import Lane, Status
 from cardtoken.secret import CardToken
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.lookups.lookup import Held, Postponed, Settled
+from tasks.lookups.lookup import Blocked, Postponed, Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
 from tasks.telemetry import metrics, reports
 
@@ -56,7 +56,7 @@ class Observer:
         category, code = self._labels(step.why)
         metrics.RETRIES.labels(self._provider, lane, category, code).inc()
 
-    def held(self, lane: Lane, steps: Collection[Held]) -> None:
+    def held(self, lane: Lane, steps: Collection[Blocked]) -> None:
         """Lookups go back without a call."""
         if not steps:
             return

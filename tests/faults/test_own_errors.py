@@ -59,7 +59,7 @@ def test_a_retry_that_has_to_be_put_again_is_still_a_retry(service: Service) -> 
     ("module", "name", "method", "error"),
     [
         ("tasks.lookups.lookup", "Reader", "read", "ValueError"),
-        ("tasks.processor", "Lookups", "take", "MemoryError"),
+        ("tasks.processor", "MessageProcessor", "process", "MemoryError"),
         ("tasks.stores.results", "ResultStore", "publish", "TypeError"),
     ],
 )

@@ -14,7 +14,7 @@ from cardtoken.contract import Category
 from sandbox.harness import Simulator
 from sandbox.redis_server import RedisServer
 from tasks.http.client import HttpClient
-from tasks.lookups.lookup import Lookup, Postponed, Settled, Untouched
+from tasks.lookups.lookup import Lookup, NotStarted, Postponed, Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound
 from tests.calls import Engines, http_client, lookups, run, sent, settle
 
@@ -208,7 +208,7 @@ def test_a_worker_that_ends_does_not_repeat_a_call_with_a_new_access_token(provi
     engine._stopping = StopAfter(1)  # as if the worker were told to end while the first call is under way
     (lookup,) = lookups("afterpay", "unauthorized-1")
     (step,) = run(engine, [lookup])
-    assert isinstance(step, Untouched)
+    assert isinstance(step, NotStarted)
     assert step.lookup.attempts == 1 == calls(providers, lookup)
 
 

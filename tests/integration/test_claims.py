@@ -82,7 +82,7 @@ def test_what_was_handed_back_twice_before_the_first_delivery_ended_is_still_the
     for _ in range(2):
         [claim] = claims.take([QUEUE], 1)[0]
         assert claims.begin(claim.id)
-        claims.hand_back(claim.id)
+        claims.release_unstarted(claim.id)
         claims.settle()
     claims.end(claim.id)
     claims.end(claim.id)
@@ -98,7 +98,7 @@ def test_the_time_of_the_first_sight_outlasts_a_worker(redis: Any, claims: Claim
     redis.lpush(QUEUE, b"{}")
     [first] = claims.take([QUEUE], 1)[0]
     time.sleep(0.1)
-    claims.give_back(first.id)
+    claims.release(first.id)
     claims.settle()
     [second] = claims_of(redis).take([QUEUE], 1)[0]
     assert first.age == 0
@@ -131,7 +131,7 @@ def test_leases_are_renewed_while_memory_is_full(redis: Any, claims: Claims) -> 
         redis.set("more", "x" * 100)
     end = time.monotonic() + LEASE * 3
     while time.monotonic() < end:
-        claims.keep()
+        claims.maintain_leases()
         time.sleep(LEASE / 10)
     assert redis.zrange("lookup:leases", 0, -1, withscores=True)[0][1] > time.time() * 1000
     assert len(claims) == 1
@@ -142,7 +142,7 @@ def test_a_worker_with_many_claims_keeps_them_all(redis: Any, claims: Claims) ->
     while claims.take([QUEUE], 100)[0]:
         pass
     time.sleep(LEASE + 0.05)  # all have run out, and nobody has looked
-    claims.keep()
+    claims.maintain_leases()
     assert len(claims) == 1000
     assert not redis.exists(f"lookup:given-back:{QUEUE}")
 
@@ -153,7 +153,7 @@ def test_the_claims_of_a_dead_worker_go_back_and_count(redis: Any, claims: Claim
         pass
     time.sleep(LEASE + 0.05)
     other = claims_of(redis)
-    other.keep()
+    other.maintain_leases()
     assert redis.llen(f"lookup:given-back:{QUEUE}") == 450
     assert deaths(other) == [1] * 100
 
@@ -161,15 +161,15 @@ def test_the_claims_of_a_dead_worker_go_back_and_count(redis: Any, claims: Claim
 def test_after_an_outage_nobody_is_taken_for_dead_before_all_could_renew(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"{}")
     other = claims_of(redis)
-    other.keep()
+    other.maintain_leases()
     claims.take([QUEUE], 1)
     time.sleep(LEASE + 0.05)  # neither could keep anything
-    other.keep()
-    claims.keep()
+    other.maintain_leases()
+    claims.maintain_leases()
     assert len(claims) == 1
     end = time.monotonic() + LEASE * 3
     while time.monotonic() < end:  # and the one that never comes back is found out
-        other.keep()
+        other.maintain_leases()
         time.sleep(LEASE / 10)
     assert deaths(other) == [1]
 
@@ -210,10 +210,10 @@ def test_leases_are_renewed_where_nothing_can_be_settled(redis: Any, claims: Cla
     redis.lpush(QUEUE, b"1", b"2")
     first, second = claims.take([QUEUE], 2)[0]
     redis.set(f"lookup:given-back:{QUEUE}", "somebody was here")
-    claims.give_back(first.id)
+    claims.release(first.id)
     time.sleep(LEASE / 2)
     with pytest.raises(ResponseError):
-        claims.keep()
+        claims.maintain_leases()
     assert redis.zscore("lookup:leases", second.id) > time.time() * 1000 + LEASE * 900
 
 
@@ -231,7 +231,7 @@ def test_a_claim_that_has_ended_does_not_come_to_be_again(redis: Any, claims: Cl
     [claim] = claims.take([QUEUE], 1)[0]
     claims.end(claim.id)
     claims.settle()
-    claims.suspect(claim.id, 3)
+    claims.mark_running(claim.id, 3)
     assert redis.keys("*") == []
 
 
@@ -266,7 +266,7 @@ def milliseconds(redis: Any) -> float:
 def taken_over(claims: Claims, within: float) -> list[int]:
     end = time.monotonic() + within
     while time.monotonic() < end:
-        claims.keep()
+        claims.maintain_leases()
         if found := deaths(claims):
             return found
         time.sleep(LEASE / 10)
@@ -278,7 +278,7 @@ def test_a_lease_given_before_redis_clock_went_back_holds_for_a_lease_and_no_lon
     [claim] = claims.take([QUEUE], 1)[0]
     redis.zadd("lookup:leases", {claim.id: milliseconds(redis) + HOUR * 1000})
     other = claims_of(redis)
-    other.keep()
+    other.maintain_leases()
     assert not deaths(other)  # its worker may live, and renew it
     assert taken_over(other, within=10) == [1]
 
@@ -290,8 +290,8 @@ def test_the_living_keep_their_messages_when_redis_clock_goes_back(redis: Any, c
     other = claims_of(redis)
     end = time.monotonic() + LEASE * 3
     while time.monotonic() < end:
-        claims.keep()
-        other.keep()
+        claims.maintain_leases()
+        other.maintain_leases()
         time.sleep(LEASE / 20)
     assert (len(claims), deaths(other)) == (1, [])
 
@@ -299,16 +299,16 @@ def test_the_living_keep_their_messages_when_redis_clock_goes_back(redis: Any, c
 @pytest.mark.parametrize("seconds", [40.0, HOUR])
 def test_a_delay_is_no_longer_because_redis_clock_went_back(redis: Any, claims: Claims, seconds: float) -> None:
     claims.take([QUEUE], 1)
-    claims.keep()
+    claims.maintain_leases()
     now = milliseconds(redis)
     for name, wait in {"soon": 100.0, "late": 60_000.0}.items():
         claims.defer(name, QUEUE, b"{}", datetime.now(UTC))
         redis.zadd(f"lookup:delayed:{QUEUE}", {name: now + seconds * 1000 + wait})
     redis.hset("lookup:clock", QUEUE, now + seconds * 1000)
-    claims.keep()
+    claims.maintain_leases()
     left = redis.zscore(f"lookup:delayed:{QUEUE}", "late") - now
     assert 60_000 - 1 <= left < 80_000  # and the time that passed between the two
-    claims.keep()  # once, and not again
+    claims.maintain_leases()  # once, and not again
     assert redis.zscore(f"lookup:delayed:{QUEUE}", "late") - now == left
     assert taken_ids(claims, 10) == ["soon"]
 
@@ -327,7 +327,7 @@ def test_a_delay_of_any_length_is_kept_while_no_clock_goes_back(redis: Any, clai
     claims.take([QUEUE], 1)
     before = redis.zscore(f"lookup:delayed:{QUEUE}", "long")
     for _ in range(3):
-        claims.keep()
+        claims.maintain_leases()
     assert redis.zscore(f"lookup:delayed:{QUEUE}", "long") == before
 
 
@@ -342,9 +342,9 @@ def test_nobody_is_taken_for_dead_because_redis_clock_was_set_forward(redis_serv
         other._clock.measure()
         earlier.back = 0.0
         redis.zadd("lookup:leases", {claim.id: milliseconds(redis) - HOUR * 1000 + lease * 1000})
-        other.keep()
-        worker.keep()
-        other.keep()
+        other.maintain_leases()
+        worker.maintain_leases()
+        other.maintain_leases()
         assert (len(worker), deaths(other)) == (1, [])
 
 
@@ -355,11 +355,11 @@ def test_a_jump_of_this_hosts_clock_changes_no_lease_and_no_takeover(
     redis.lpush(QUEUE, b"{}")
     claims.take([QUEUE], 1)
     other = claims_of(redis)
-    other.keep()
+    other.maintain_leases()
     wall = time.time
     monkeypatch.setattr(time, "time", lambda: wall() + jump)
     other._clock._wall = time.time
-    other.keep()
+    other.maintain_leases()
     began = time.monotonic()
     assert taken_over(other, within=10) == [1]
     assert time.monotonic() - began < LEASE + 3
@@ -379,7 +379,7 @@ def test_what_was_taken_by_a_call_whose_answer_got_lost_does_not_wait_for_its_le
         else:
             redis.lpush(QUEUE, b"lost")
         if kind == "given back":
-            claims.give_back(claims.take([QUEUE], 1)[0][0].id)
+            claims.release(claims.take([QUEUE], 1)[0][0].id)
             claims.settle()
         proxy.lose_answers()
         with pytest.raises(RedisTimeoutError):

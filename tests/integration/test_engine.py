@@ -19,7 +19,7 @@ from sandbox.harness import CLIENT_SECRET, PRIVATE_KEY, Simulator
 from sandbox.redis_server import RedisServer
 from tasks.http.client import HttpClient
 from tasks.http.messages import HttpRequest, HttpResponse
-from tasks.lookups.lookup import Held, Postponed, Reason, Settled
+from tasks.lookups.lookup import Blocked, Postponed, Reason, Settled
 from tasks.lookups.outcomes import Failure, Found, Outcome
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Query
@@ -242,7 +242,7 @@ def test_a_call_that_this_worker_could_not_make_is_charged_to_nobody(
         engine = engines(name, max_attempts=1)
         asked = lookups(name, *["visa"] * (2 * VOLUME))
         steps = run(engine, asked)
-        assert {(type(step), getattr(step, "reason", None)) for step in steps} == {(Held, Reason.WORKER)}
+        assert {(type(step), getattr(step, "reason", None)) for step in steps} == {(Blocked, Reason.WORKER)}
         assert [step.lookup for step in steps] == asked
         assert engine.guard.left() is None, "it says nothing of the provider"
         short.left = 1000
@@ -273,7 +273,7 @@ def test_a_trial_that_this_worker_could_not_make_leaves_it_to_another(
         short.left = 0
         time.sleep(max(0.0, engine.guard.left() or 0))
         (held,) = run(engine, lookups("opay", "visa"))
-        assert isinstance(held, Held)
+        assert isinstance(held, Blocked)
         short.left = 1000
         # A trial that nobody told the end of would keep everybody waiting for half a minute.
         time.sleep(max(0.0, engine.guard.left() or 0))

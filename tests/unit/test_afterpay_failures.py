@@ -249,7 +249,7 @@ def test_a_404_with_the_providers_json_is_not_found(content: object) -> None:
 PATH_404S: list[object] = [
     b"",
     b"default backend - 404",  # ingress-nginx
-    b"404 page not found\n",  # Go, Traefik
+    b"404 page not found\n",  # CallNow, Traefik
     b"<html><head><title>404 Not Found</title></head></html>",  # nginx, Apache
     b"Cannot GET /v1/cards/verification",  # Express
     b'"not found"',

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tasks.broker import queue_limits
-from tasks.broker.queue_limits import Throttle
+from tasks.broker.queue_limits import QueueLimits
 
 QUEUE = "lookup.opay.bulk"
 
@@ -16,21 +16,21 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_is_no_limit_where_nobody_says_so() -> None:
-    assert Throttle().room(QUEUE) is None
+    assert QueueLimits().allowance(QUEUE) is None
 
 
 def test_nothing_is_taken_while_nobody_can_be_asked_then_one_then_more() -> None:
     left: float | None = 5.0
-    limits = Throttle(lambda _: left)
-    assert limits.room(QUEUE) == 0
+    limits = QueueLimits(lambda _: left)
+    assert limits.allowance(QUEUE) == 0
     left = 0.0
-    assert limits.room(QUEUE) == 1
+    assert limits.allowance(QUEUE) == 1
     left = None
-    seen = [limits.room(QUEUE)]
+    seen = [limits.allowance(QUEUE)]
     end = time.monotonic() + 5
     while seen[-1] is not None and time.monotonic() < end:
         time.sleep(0.005)
-        seen.append(limits.room(QUEUE))
+        seen.append(limits.allowance(QUEUE))
     numbers = [each for each in seen if each is not None]
     assert numbers[0] == 1
     assert numbers == sorted(numbers)
@@ -39,10 +39,10 @@ def test_nothing_is_taken_while_nobody_can_be_asked_then_one_then_more() -> None
 
 
 def test_what_goes_too_fast_is_halved_once() -> None:
-    limits = Throttle()
+    limits = QueueLimits()
     for _ in range(10):
-        limits.deny(QUEUE, 0.05, 32)
-    assert limits.room(QUEUE) == 0
+        limits.back_off(QUEUE, 0.05, 32)
+    assert limits.allowance(QUEUE) == 0
     time.sleep(0.06)
-    assert limits.room(QUEUE) in {16, 32}
-    assert limits.room("lookup.opay.interactive") is None
+    assert limits.allowance(QUEUE) in {16, 32}
+    assert limits.allowance("lookup.opay.interactive") is None

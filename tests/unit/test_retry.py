@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardtoken.contract import Category
-from tasks.calls.retry import WAVE, Again, GiveUp, RetryPolicy, next_wave
+from tasks.calls.retry import WAVE, GiveUp, RetryAt, RetryPolicy, next_delivery_time
 from tasks.lookups.outcomes import Failure
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -104,7 +104,7 @@ def test_the_draw_comes_on_top_of_what_the_provider_asked_for(retry_after: float
 
 @pytest.mark.parametrize("category", [Category.TIMEOUT, Category.UNAVAILABLE, Category.RATE_LIMITED])
 def test_what_may_pass_by_itself_is_tried_again(category: Category) -> None:
-    assert policy().decide(failure(category), 1, NOW, FAR) == Again(after(0.5))
+    assert policy().decide(failure(category), 1, NOW, FAR) == RetryAt(after(0.5))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_what_does_not_pass_by_itself_ends_the_lookup(category: Category) -> Non
 )
 def test_no_more_calls_are_made_than_allowed(made: int, allowed: int, again: bool) -> None:
     decision = policy(attempts=allowed).decide(failure(), made, NOW, FAR)
-    assert isinstance(decision, Again) is again
+    assert isinstance(decision, RetryAt) is again
 
 
 @pytest.mark.parametrize("outage", [25, 300, 3000])
@@ -136,7 +136,7 @@ def test_without_a_limit_an_outage_is_outlasted_and_its_end_met_within_the_longe
     now, attempts = NOW, 1
     while now < after(outage):
         decision = patient.decide(failure(), attempts, now, after(3600))
-        assert isinstance(decision, Again), f"given up after {now - NOW}, at attempt {attempts}"
+        assert isinstance(decision, RetryAt), f"given up after {now - NOW}, at attempt {attempts}"
         now, attempts = decision.not_before, attempts + 1
     assert now <= after(outage + 60)
 
@@ -144,7 +144,7 @@ def test_without_a_limit_an_outage_is_outlasted_and_its_end_met_within_the_longe
 def test_without_a_limit_a_lookup_is_tried_again_until_its_deadline() -> None:
     patient = RetryPolicy(0.5, 60, 154, HIGHEST)
     now, attempts = NOW, 1
-    while isinstance(decision := patient.decide(failure(), attempts, now, after(3600)), Again):
+    while isinstance(decision := patient.decide(failure(), attempts, now, after(3600)), RetryAt):
         now, attempts = decision.not_before, attempts + 1
     assert after(3600 - 60) <= now < after(3600)
     assert attempts < 100
@@ -154,7 +154,7 @@ def test_the_calls_of_a_bulk_lookup_last_until_its_deadline_whatever_is_drawn() 
     for seed in range(200):
         patient = RetryPolicy(0.5, 60, 154, random.Random(seed).uniform)  # noqa: S311 - a wait is no secret
         now, attempts = NOW, 1
-        while isinstance(decision := patient.decide(failure(), attempts, now, after(3600)), Again):
+        while isinstance(decision := patient.decide(failure(), attempts, now, after(3600)), RetryAt):
             now, attempts = decision.not_before, attempts + 1
         assert now > after(3600 - 60), f"seed {seed}: the calls were used up at {now}"
 
@@ -164,7 +164,7 @@ def test_an_answer_that_cannot_be_read_is_waited_out_a_few_times(unreadable: int
     broken = Failure(Category.PROTOCOL, "no JSON", may_pass=True)
     # The calls that brought another failure do not count, however many they are.
     decision = RetryPolicy(0.5, 60, 154).decide(broken, 50, NOW, FAR, unreadable)
-    assert isinstance(decision, Again) is again
+    assert isinstance(decision, RetryAt) is again
 
 
 def test_answers_that_cannot_be_read_take_no_more_calls_than_any_others() -> None:
@@ -183,12 +183,12 @@ def test_answers_that_cannot_be_read_take_no_more_calls_than_any_others() -> Non
     ],
 )
 def test_a_try_that_would_come_after_the_deadline_is_not_waited_for(deadline: float, again: bool) -> None:
-    assert isinstance(policy().decide(failure(), 1, NOW, after(deadline)), Again) is again
+    assert isinstance(policy().decide(failure(), 1, NOW, after(deadline)), RetryAt) is again
 
 
 def test_a_provider_that_asks_for_more_than_the_lookup_has_ends_it() -> None:
     assert policy().decide(failure(retry_after=30.0), 1, NOW, after(30)) == GiveUp()
-    assert policy().decide(failure(retry_after=30.0), 1, NOW, after(31)) == Again(after(30.5))
+    assert policy().decide(failure(retry_after=30.0), 1, NOW, after(31)) == RetryAt(after(30.5))
 
 
 @pytest.mark.parametrize("seconds", [1e9, 1e12, 1e300, float("inf")])
@@ -226,7 +226,7 @@ def test_a_wait_beyond_the_calendar_ends_the_lookup(seconds: float) -> None:
 def test_a_list_comes_back_for_its_first_lookup_with_those_that_are_due_soon(
     due: list[tuple[float, float]], at: float
 ) -> None:
-    assert next_wave(NOW, [(after(first), after(last)) for first, last in due]) == after(at)
+    assert next_delivery_time(NOW, [(after(first), after(last)) for first, last in due]) == after(at)
 
 
 MOMENT = st.floats(-5, 20, allow_nan=False).map(lambda seconds: round(seconds, 3))
@@ -236,7 +236,7 @@ MOMENT = st.floats(-5, 20, allow_nan=False).map(lambda seconds: round(seconds, 3
 @settings(max_examples=100, deadline=None)
 def test_a_wave_is_never_early_never_late_and_outlasts_no_deadline(due: list[tuple[float, float]]) -> None:
     pairs = [(after(first), after(first + life)) for first, life in due]
-    at = next_wave(NOW, iter(pairs))
+    at = next_delivery_time(NOW, iter(pairs))
     first = max(NOW, min(not_before for not_before, _ in pairs))
     assert first <= at <= first + timedelta(seconds=WAVE)
     assert at == first or all(deadline > at for not_before, deadline in pairs if not_before <= at)
@@ -248,7 +248,7 @@ def test_a_list_that_comes_back_again_and_again_comes_to_its_end(due: list[tuple
     left = [(after(first), after(first + life)) for first, life in due]
     moments = [NOW]
     while left:
-        moments.append(next_wave(moments[-1], left))
+        moments.append(next_delivery_time(moments[-1], left))
         left = [pair for pair in left if pair[0] > moments[-1]]
     assert all(one <= other for one, other in pairwise(moments))
     assert len(moments) <= len(due) + 1

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cardtoken.contract import Category, TokenRecord
-from tasks.calls.admission import Call, Circuit, Guard, Permits
+from tasks.calls.admission import Admission, Call, Circuit, Reservation
 from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
 
 WELL: Outcome = Found(TokenRecord(value="t"))
@@ -17,7 +17,7 @@ class NoLimits:
     def limits(self, provider: str) -> bool:
         return False
 
-    def ask(self, *_: Any) -> Permits:
+    def reserve(self, *_: Any) -> Reservation:
         raise AssertionError("there is no limit to ask")
 
 
@@ -29,7 +29,7 @@ class Told:
         self.trials: list[bool | None] = []
         self.rests: list[tuple[Category, float, bool]] = []
 
-    def look(self, *_: Any) -> Circuit:
+    def acquire(self, *_: Any) -> Circuit:
         return Circuit()
 
     def known(self, *_: Any) -> Circuit:
@@ -38,10 +38,10 @@ class Told:
     def closed_for(self, *_: Any) -> float | None:
         return None
 
-    def count(self, provider: str, account: str, *, healthy: bool) -> None:
+    def record(self, provider: str, account: str, *, healthy: bool) -> None:
         self.counted.append(healthy)
 
-    def tried(self, provider: str, account: str, *, healthy: bool | None) -> Circuit:
+    def report_trial(self, provider: str, account: str, *, healthy: bool | None) -> Circuit:
         self.trials.append(healthy)
         return Circuit()
 
@@ -56,15 +56,15 @@ def told() -> Told:
 
 
 @pytest.fixture
-def guard(told: Told) -> Guard:
-    return Guard("p", ["a", "b"], told, NoLimits())
+def guard(told: Told) -> Admission:
+    return Admission("p", ["a", "b"], told, NoLimits())
 
 
 def call(outcome: Outcome, began: float = 0.0, took: float = 0.1, **more: bool) -> Call:
     return Call(outcome, began, began + took, **more)
 
 
-def test_a_lookup_that_fails_again_and_again_counts_once(guard: Guard, told: Told) -> None:
+def test_a_lookup_that_fails_again_and_again_counts_once(guard: Admission, told: Told) -> None:
     guard.ended("a", call(DOWN))
     for _ in range(40):
         guard.ended("a", call(DOWN, repeated=True))
@@ -72,20 +72,20 @@ def test_a_lookup_that_fails_again_and_again_counts_once(guard: Guard, told: Tol
     assert told.counted == [False]
 
 
-def test_a_lookup_that_comes_through_in_the_end_counts_as_any_other(guard: Guard, told: Told) -> None:
+def test_a_lookup_that_comes_through_in_the_end_counts_as_any_other(guard: Admission, told: Told) -> None:
     guard.ended("a", call(WELL, repeated=True))
     assert told.counted == [True]
 
 
 def test_a_reference_that_hangs_while_later_calls_are_answered_says_nothing_of_the_provider(
-    guard: Guard, told: Told
+    guard: Admission, told: Told
 ) -> None:
     guard.ended("a", call(WELL, began=1.0))
     guard.ended("a", call(HUNG, began=0.5, took=10))
     assert told.counted == [True]
 
 
-def test_a_provider_that_hangs_from_some_moment_on_counts(guard: Guard, told: Told) -> None:
+def test_a_provider_that_hangs_from_some_moment_on_counts(guard: Admission, told: Told) -> None:
     guard.ended("a", call(WELL, began=1.0))
     guard.ended("a", call(HUNG, began=1.5, took=10))
     # Of another account it is known no better for that.
@@ -93,7 +93,7 @@ def test_a_provider_that_hangs_from_some_moment_on_counts(guard: Guard, told: To
     assert told.counted == [True, False, False]
 
 
-def test_of_quick_calls_it_is_chance_which_ends_first(guard: Guard, told: Told) -> None:
+def test_of_quick_calls_it_is_chance_which_ends_first(guard: Admission, told: Told) -> None:
     guard.ended("a", call(WELL, began=1.0))
     guard.ended("a", call(DOWN, began=0.95, took=0.1))
     assert told.counted == [True, False]
@@ -107,7 +107,7 @@ def test_of_quick_calls_it_is_chance_which_ends_first(guard: Guard, told: Told) 
         Failure(Category.PROTOCOL, "no JSON", may_pass=True),
     ],
 )
-def test_what_says_nothing_of_the_provider_is_not_counted(guard: Guard, told: Told, outcome: Failure) -> None:
+def test_what_says_nothing_of_the_provider_is_not_counted(guard: Admission, told: Told, outcome: Failure) -> None:
     guard.ended("a", call(outcome))
     assert (told.counted, told.rests) == ([], [])
 
@@ -124,7 +124,7 @@ def test_what_says_nothing_of_the_provider_is_not_counted(guard: Guard, told: To
     ],
 )
 def test_a_trial_shows_whether_the_provider_is_back(
-    guard: Guard, told: Told, outcome: Outcome, healthy: bool | None
+    guard: Admission, told: Told, outcome: Outcome, healthy: bool | None
 ) -> None:
     guard.ended("a", call(outcome, trial=True, repeated=True))
     assert (told.trials, told.counted) == ([healthy], [])
@@ -140,7 +140,7 @@ def test_a_trial_shows_whether_the_provider_is_back(
 )
 @pytest.mark.parametrize("trial", [False, True])
 def test_a_provider_that_asks_for_it_is_left_alone(
-    guard: Guard, told: Told, outcome: Failure, seconds: float, trial: bool
+    guard: Admission, told: Told, outcome: Failure, seconds: float, trial: bool
 ) -> None:
     circuit = guard.ended("a", call(outcome, repeated=True, trial=trial))
     assert circuit.asked is outcome.category
