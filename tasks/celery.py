@@ -1,5 +1,14 @@
 """The Celery application, and the life of a worker: how it begins, and how it ends."""
 
+from cardtoken import streams
+from tasks import ending
+
+if ending.program():
+    # Before what follows, which takes a second, and before anything is written.
+    ending.take_signals()
+    streams.repair()
+    streams.ignore_failures()
+
 import contextlib
 import gc
 import logging
@@ -30,7 +39,7 @@ from cardtoken.error_description import describe_error
 from config import celeryconfig, inherited, queues
 from config.errors import ConfigurationError
 from config.settings import Configuration, Settings, load
-from tasks import crash_points, ending, pool, processor, startup
+from tasks import crash_points, pool, processor, startup
 from tasks.assembly import Worker, assemble
 from tasks.broker.channel import HEALTH_CHECK
 from tasks.broker.connection import amqp_of
@@ -133,6 +142,7 @@ if _ignored:
 for _name, _meant in configuration.misspelt:
     logger.warning("%s is set, and there is no such setting; did you mean %s?", _name, _meant)
 _stopping = threading.Event()
+_shutting_down = threading.Event()
 _worker: Worker | None = None
 
 
@@ -240,7 +250,11 @@ app.steps["worker"].add(_Stop)
 
 @worker_shutting_down.connect(weak=False)
 def _end(**_: Any) -> None:
-    """Whoever asks a second time does not want to wait for the calls under way either."""
+    """A second signal means that the operator does not want to wait for the calls under way either."""
+    if _shutting_down.is_set():
+        # It came while the first was still handled by Celery, whose handler it met.
+        _abandon()
+    _shutting_down.set()
     _stopping.set()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, _abandon)

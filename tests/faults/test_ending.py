@@ -69,9 +69,9 @@ def test_it_obeys_before_it_has_read_its_settings(service: Service, program: str
         f"import sys, time; sys.argv = ['celery', '-A', 'tasks', '{program}']\n"
         "class Slow:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'tasks.celery': print('importing', flush=True); time.sleep(60)\n"
+        "        if name == 'config.settings': print('importing', flush=True); time.sleep(60)\n"
         "sys.meta_path.insert(0, Slow())\n"
-        "import tasks"
+        "import tasks.celery"
     )
     child = start([sys.executable, "-c", code], name=program, cwd=ROOT, env=service.environment)
     wait_for_line(child, "importing", 20)

@@ -80,6 +80,6 @@ def test_a_message_that_cannot_be_run_goes_to_quarantine(
         assert not service.redis.zcard("lookup:leases")
         assert worker.output is not None
         assert "canary" not in worker.output.tail(1000)
-        assert re.search(rf"ended in {error} at tasks/lookups?\.py:\d+\b", worker.output.tail(1000))
+        assert re.search(rf"ended in {error} at tasks/processor\.py:\d+\b", worker.output.tail(1000))
     finally:
         assert worker.stop() == 0

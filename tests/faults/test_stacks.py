@@ -24,7 +24,7 @@ def test_sigusr1_shows_stacks_and_nothing_that_is_in_them(service: Service, envi
 
         def shown() -> bool | None:
             worker.child.send_signal(signal.SIGUSR1)
-            return True if re.search(r'File "\S+/tasks/engine\.py", line \d+ in ', worker.log) else None
+            return True if re.search(r'File "\S+/tasks/calls/engine\.py", line \d+ in ', worker.log) else None
 
         until(shown, pause=0.2)
         assert len(service.results(task_id, 20)) == 20, "and it goes on"

@@ -133,7 +133,7 @@ def test_an_unexpected_error_is_one_lookups_and_not_its_lists(
     assert outcomes[1] == Failure(Category.INTERNAL, "an unexpected error in this service")
     assert [type(outcome) for outcome in outcomes] == [Found, Failure, Found]
     [line] = caplog.messages
-    assert re.fullmatch(rf"lookup {TASK}:1 ended in RuntimeError at tasks/question\.py:\d+", line)
+    assert re.fullmatch(rf"lookup {TASK}:1 ended in RuntimeError at tasks/calls/question\.py:\d+", line)
     assert "confidential" not in caplog.text
     assert sent(asked[1]) not in caplog.text
 

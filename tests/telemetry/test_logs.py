@@ -67,7 +67,7 @@ def test_celery_says_nothing_of_each_message(service: Service) -> None:
 def test_for_a_terminal_it_is_made_to_be_read(service: Service) -> None:
     with service.worker(LOG_FORMAT="console") as worker:
         requests = [
-            {"opay_token": f"OPAY_TOKEN_{name}", "lookup_id": name} for name in ("visa", "timeout-1", "code-20000")
+            {"opay_token": f"OPAY_TOKEN_{name}~read", "lookup_id": name} for name in ("visa", "timeout-1", "code-20000")
         ]
         task_id = service.send("opay", requests)
         service.results(task_id, 3)
