@@ -11,7 +11,7 @@ import redis.asyncio
 
 from cardtoken import lookup, producer
 from cardtoken.connection import connect_async
-from cardtoken.consumer import Flag, Reader, Subscription
+from cardtoken.consumer import Flag, ResultReader, Subscription
 from cardtoken.contract import DEFAULT, Lane, LookupResult
 from cardtoken.errors import ClosedError
 from cardtoken.message import AnyRequest, Receipt
@@ -143,7 +143,7 @@ class AsyncClient:
             stop=stop,
             before_acknowledging=before_acknowledging,
         )
-        return AsyncResults(Reader(subscription, self._retry_for), self._run)
+        return AsyncResults(ResultReader(subscription, self._retry_for), self._run)
 
     async def close(self) -> None:
         """End what waits, in any task, and close the connections, unless they are yours. May be called twice."""
@@ -196,7 +196,7 @@ class AsyncClient:
 class AsyncResults(AsyncIterator[LookupResult]):
     """The iterator of ``AsyncClient.results``: for one task. Use it in an ``async with`` to leave a loop early."""
 
-    def __init__(self, reader: Reader, run: Callable[[Steps[Any]], Coroutine[Any, Any, Any]]) -> None:
+    def __init__(self, reader: ResultReader, run: Callable[[Steps[Any]], Coroutine[Any, Any, Any]]) -> None:
         self._reader = reader
         self._results = _iterate(reader, run)
 
@@ -215,7 +215,7 @@ class AsyncResults(AsyncIterator[LookupResult]):
 
 
 async def _iterate(
-    reader: Reader, run: Callable[[Steps[Any]], Coroutine[Any, Any, Any]]
+    reader: ResultReader, run: Callable[[Steps[Any]], Coroutine[Any, Any, Any]]
 ) -> AsyncGenerator[LookupResult, None]:
     try:
         while (result := await run(reader.next())) is not None:

@@ -10,7 +10,7 @@ import redis
 
 from cardtoken import lookup, producer
 from cardtoken.connection import connect
-from cardtoken.consumer import Flag, Reader, Subscription
+from cardtoken.consumer import Flag, ResultReader, Subscription
 from cardtoken.contract import DEFAULT, Lane, LookupResult
 from cardtoken.errors import ClosedError
 from cardtoken.message import AnyRequest, Receipt
@@ -196,7 +196,7 @@ class Client:
             stop=stop,
             before_acknowledging=before_acknowledging,
         )
-        return Results(Reader(subscription, self._retry_for), self._run)
+        return Results(ResultReader(subscription, self._retry_for), self._run)
 
     def close(self) -> None:
         """End what waits, in any thread, and close the connections, unless they are yours. May be called twice."""
@@ -248,7 +248,7 @@ class Client:
 class Results(Iterator[LookupResult]):
     """The iterator of ``Client.results``: for one thread. Use it in a ``with`` block to leave a loop early."""
 
-    def __init__(self, reader: Reader, run: Callable[[Steps[Any]], Any]) -> None:
+    def __init__(self, reader: ResultReader, run: Callable[[Steps[Any]], Any]) -> None:
         self._reader = reader
         self._results = _iterate(reader, run)
 
@@ -266,7 +266,7 @@ class Results(Iterator[LookupResult]):
         self._results.close()
 
 
-def _iterate(reader: Reader, run: Callable[[Steps[Any]], Any]) -> Generator[LookupResult, None, None]:
+def _iterate(reader: ResultReader, run: Callable[[Steps[Any]], Any]) -> Generator[LookupResult, None, None]:
     try:
         while (result := run(reader.next())) is not None:
             yield result

@@ -64,7 +64,7 @@ class Subscription:
             raise ValueError("block and claim_idle must be more than 0 seconds")
 
 
-class Reader:
+class ResultReader:
     """One consumer of a group: hands out results one by one and acknowledges those that were handled."""
 
     def __init__(self, subscription: Subscription, patience: float) -> None:

@@ -21,7 +21,7 @@ from tasks.calls.engine import Engine
 from tasks.calls.retry import UNREADABLE, RetryPolicy
 from tasks.calls.threads import CallThreads
 from tasks.http.client import HttpClient, Limits
-from tasks.lookups.lookup import Reader
+from tasks.lookups.reader import RequestReader
 from tasks.periodic import Periodic
 from tasks.processor import MessageProcessor, ProviderContext
 from tasks.providers import PROVIDERS
@@ -91,7 +91,7 @@ def assemble(
         name: ProviderContext(
             provider=name,
             observer=observers[name],
-            reader=Reader(model=provider.request, deadlines=deadlines, result_queues=settings.result_queues),
+            reader=RequestReader(model=provider.request, deadlines=deadlines, result_queues=settings.result_queues),
             engine=Engine(
                 provider,
                 # Read with the provider's own model, so they are its accounts.

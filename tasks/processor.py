@@ -27,8 +27,9 @@ from tasks.broker.transport import DEFERRAL
 from tasks.calls.engine import Engine
 from tasks.calls.retry import next_delivery_time
 from tasks.lookups.carried_state import RetryState
-from tasks.lookups.lookup import Blocked, Lookup, NotStarted, Postponed, Reader, Reason, Settled
+from tasks.lookups.lookup import Blocked, Lookup, NotStarted, Postponed, Reason, Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound
+from tasks.lookups.reader import RequestReader
 from tasks.stores.clock import Clock
 from tasks.stores.results import ResultStore
 from tasks.telemetry import metrics, reports
@@ -51,7 +52,7 @@ class ProviderContext:
     """What the tasks of one provider work with."""
 
     provider: str
-    reader: Reader
+    reader: RequestReader
     engine: Engine
     observer: Observer
 

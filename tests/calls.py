@@ -16,7 +16,8 @@ from tasks.calls.retry import RetryPolicy
 from tasks.calls.threads import CallThreads
 from tasks.http.client import HttpClient, Limits
 from tasks.http.messages import HttpRequest
-from tasks.lookups.lookup import Lookup, Reader, Settled
+from tasks.lookups.lookup import Lookup, Settled
+from tasks.lookups.reader import RequestReader
 from tasks.providers import PROVIDERS, afterpay, opay
 from tasks.providers.provider import Account, Provider, Query
 from tasks.stores.circuits import Circuits
@@ -26,7 +27,7 @@ from tasks.telemetry.observer import Observer
 FIELD = {"opay": "opay_token", "afterpay": "original_request_id"}
 PREFIX = {"opay": "OPAY_TOKEN_", "afterpay": ""}
 TASK = "a-task"
-READERS = {name: Reader(model=each.request, deadlines={Lane.BULK: 30.0}) for name, each in PROVIDERS.items()}
+READERS = {name: RequestReader(model=each.request, deadlines={Lane.BULK: 30.0}) for name, each in PROVIDERS.items()}
 _numbers = count()
 
 

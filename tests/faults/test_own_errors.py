@@ -58,7 +58,7 @@ def test_a_retry_that_has_to_be_put_again_is_still_a_retry(service: Service) -> 
 @pytest.mark.parametrize(
     ("module", "name", "method", "error"),
     [
-        ("tasks.lookups.lookup", "Reader", "read", "ValueError"),
+        ("tasks.lookups.reader", "RequestReader", "read", "ValueError"),
         ("tasks.processor", "MessageProcessor", "process", "MemoryError"),
         ("tasks.stores.results", "ResultStore", "publish", "TypeError"),
     ],

@@ -13,14 +13,15 @@ from redis import Redis
 
 from cardtoken.contract import Category, Lane, OpayRequest
 from sandbox.redis_server import RedisServer
-from tasks.lookups.lookup import Reader, Settled
+from tasks.lookups.lookup import Settled
 from tasks.lookups.outcomes import Failure
+from tasks.lookups.reader import RequestReader
 from tasks.stores import keys
 from tasks.stores.presence import forget_dead_workers
 from tasks.stores.results import Bounds, ResultStore
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-READER = Reader(model=OpayRequest, deadlines={Lane.BULK: 30.0})
+READER = RequestReader(model=OpayRequest, deadlines={Lane.BULK: 30.0})
 EXPIRED = Failure(Category.EXPIRED, "why")
 DAY = 86_400
 

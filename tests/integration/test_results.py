@@ -15,12 +15,13 @@ from redis import Redis
 from cardtoken.contract import Category, Lane, LookupResult, OpayRequest, TokenRecord
 from cardtoken.secret import CardToken
 from sandbox.redis_server import RedisServer
-from tasks.lookups.lookup import Lookup, Reader, Settled
+from tasks.lookups.lookup import Lookup, Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
+from tasks.lookups.reader import RequestReader
 from tasks.stores.results import Bounds, ResultStore
 
 DEFAULT, DEAD_LETTERS, REGISTRY = "token-records:default", "lookup:dead-letters", "lookup:result-queues"
-READER = Reader(model=OpayRequest, deadlines={Lane.BULK: 30.0})
+READER = RequestReader(model=OpayRequest, deadlines={Lane.BULK: 30.0})
 FOUND = Found(TokenRecord(value=CardToken("OPAY_TOKEN_visa"), brand="visa"))
 GONE = Failure(Category.UNAVAILABLE, "System failure.", code="90", http_status=200)
 TASK = "0b4f6a0e-6c1c-4a52-9d0e-2f3a5d1c7e11"

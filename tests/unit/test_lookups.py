@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cardtoken.contract import AfterpayRequest, Lane, LookupRequest, OpayRequest
-from tasks.lookups.lookup import Lookup, Reader
+from tasks.lookups.lookup import Lookup
+from tasks.lookups.reader import RequestReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TOKEN = "OPAY_TOKEN_bf8593c1693546ea83743e4d433c5bf5"
@@ -21,7 +22,7 @@ OWN = {
 
 
 def read_all(requests: list[object], model: type[LookupRequest] = OpayRequest) -> list[Lookup]:
-    reader = Reader(model=model, deadlines={Lane.INTERACTIVE: 30.0, Lane.BULK: 3600.0})
+    reader = RequestReader(model=model, deadlines={Lane.INTERACTIVE: 30.0, Lane.BULK: 3600.0})
     return reader.read(requests, task_id="task", lane=Lane.BULK, now=NOW)
 
 

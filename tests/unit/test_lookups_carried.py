@@ -6,7 +6,8 @@ import pytest
 
 from cardtoken.contract import Lane, OpayRequest
 from tasks.lookups.carried_state import LookupState, RetryState
-from tasks.lookups.lookup import Lookup, Reader
+from tasks.lookups.lookup import Lookup
+from tasks.lookups.reader import RequestReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DEADLINES = {Lane.INTERACTIVE: 30.0, Lane.BULK: 3600.0}
@@ -14,8 +15,8 @@ GOOD = {"opay_token": "OPAY_TOKEN_bf8593c1693546ea83743e4d433c5bf5"}
 OWN = {"lookup_id": "order:1.a_b-C", "account": "emea", "reply_to": "reply.1", "metadata": {"order": "A-1"}}
 
 
-def reader(queues: frozenset[str] = frozenset()) -> Reader:
-    return Reader(model=OpayRequest, deadlines=DEADLINES, result_queues=queues)
+def reader(queues: frozenset[str] = frozenset()) -> RequestReader:
+    return RequestReader(model=OpayRequest, deadlines=DEADLINES, result_queues=queues)
 
 
 def read(

@@ -11,14 +11,15 @@ from pydantic import TypeAdapter
 
 from cardtoken.contract import Category, Lane, LookupId, LookupResult, OpayRequest, QueueName
 from tasks.lookups.carried_state import LookupState
-from tasks.lookups.lookup import Reader, Settled
+from tasks.lookups.lookup import Settled
 from tasks.lookups.outcomes import Failure
+from tasks.lookups.reader import RequestReader
 from tasks.stores.results import result_of
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NAME = TypeAdapter(QueueName)
 ID = TypeAdapter(LookupId)
-READER = Reader(
+READER = RequestReader(
     model=OpayRequest, deadlines={Lane.INTERACTIVE: 30.0, Lane.BULK: 3600.0}, result_queues=frozenset({"checkout"})
 )
 
