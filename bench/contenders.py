@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.machine import Stage
-from sandbox.harness import ROOT
+from sandbox.environment import ROOT
 
 #: Where `make bench` puts the environments of the others.
 _PEERS: Final = ROOT / ".venv-peers/bin"

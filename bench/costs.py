@@ -16,7 +16,7 @@ from bench.machine import Stage, cpu_seconds, stage
 from bench.progress import Tell
 from bench.throughput import LATENCY, wait
 from cardtoken import Client
-from sandbox.harness import ROOT
+from sandbox.environment import ROOT
 from sandbox.processes import Child, wait_for_line
 
 _READY: Final = r" ready\."

@@ -12,8 +12,8 @@ from bench.progress import Tell
 from bench.throughput import LATENCY
 from cardtoken.contract import Lane
 from cardtoken.message import message_of, prepared
-from sandbox.harness import Simulator
 from sandbox.processes import Child, wait_for_line
+from sandbox.service import Simulator
 from soak.record import quantile
 
 _QUEUE: Final = "lookup.opay.interactive"

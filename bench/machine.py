@@ -10,9 +10,10 @@ from typing import Any, Final
 import psutil
 import redis
 
-from sandbox.harness import MERCHANT, PRIVATE_KEY, ROOT, Simulator, clean_environment
+from sandbox.environment import MERCHANT, PRIVATE_KEY, ROOT, clean_environment
 from sandbox.processes import Child, start
 from sandbox.redis_server import RedisServer
+from sandbox.service import Simulator
 
 _CORES: Final = sorted(os.sched_getaffinity(0))
 #: What is measured has a core of its own; Redis, the provider and whoever enqueues share the other.

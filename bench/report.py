@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.throughput import LATENCY
-from sandbox.harness import ROOT
+from sandbox.environment import ROOT
 
 _DOCS: Final = ROOT / "docs"
 _OURS: Final = "this project"

@@ -16,10 +16,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from sandbox.environment import ROOT, demo_environment
 from sandbox.group import Processes, signals_as_ctrl_c
+from sandbox.ports import Ports
 from sandbox.processes import ChildEndedError, start, wait_for_line
 from sandbox.redis_server import RedisServer, ServerError
-from sandbox.surroundings import ROOT, Ports, environment
 
 RESULTS, DEAD_LETTERS = "token-records:demo", "lookup:dead-letters"
 #: Seconds after which a lookup that has no result is a failure of the demo.
@@ -83,8 +84,8 @@ class Demo:
                 say("[bold]Worker[/]     celery -A tasks worker")
                 with Processes(width=6) as processes:
                     command = [sys.executable, "-m", "celery", "-q", "-A", "tasks", "worker", "-l", "INFO"]
-                    surroundings = environment(server.url, url, folder)
-                    worker = processes.start("worker", command, env=surroundings, cwd=Path(folder))
+                    variables = demo_environment(server.url, url, folder)
+                    worker = processes.start("worker", command, env=variables, cwd=Path(folder))
                     wait_for_line(worker, r" ready\.", 60)
                     say(f"[bold]Sent[/]       {len(EXAMPLES)} lookups, in one message for each provider")
                     send(server.url)

@@ -15,10 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
+from sandbox.environment import ROOT, demo_environment
 from sandbox.group import Processes, signals_as_ctrl_c
+from sandbox.ports import Ports
 from sandbox.processes import Child, ChildEndedError, wait_for_line
 from sandbox.redis_server import RedisServer, ServerError
-from sandbox.surroundings import ROOT, Ports, environment
 
 
 def procfile() -> dict[str, str]:
@@ -42,7 +43,7 @@ def up(ports: Ports) -> int:
         simulator = processes.start("providers", command, cwd=ROOT)
         url = wait_for_line(simulator, r"listening on (\S+)", 20).group(1)
         chosen = {
-            **environment(server.url, url, folder),
+            **demo_environment(server.url, url, folder),
             "FLOWER_PORT": str(ports.flower),
             "FLOWER_BASIC_AUTH": f"demo:{password}",
             "FLOWER_DB": f"{folder}/flower/tasks",

@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.harness import Service, Simulator
 from sandbox.raw_server import Peer
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
 from soak.ledger import Ledger
 from soak.messages import entry, queue_of, raw, requests_of
 from soak.provider import Card, response, serving

@@ -4,8 +4,8 @@ import signal
 import time
 from collections.abc import Callable
 
-from sandbox.harness import Service, Simulator, Worker
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator, Worker
 from soak.fleet import Fleet
 from soak.kills import GOAL, LEASE
 from soak.ledger import Count, Ledger

@@ -15,9 +15,10 @@ from redis.sentinel import Sentinel
 
 from cardtoken.contract import Lane
 from cardtoken.message import message_of, prepared
-from sandbox.harness import Service, Simulator, until
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server, free_port
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from soak.record import Plan, Record
 from soak.silence import PROMISED
 

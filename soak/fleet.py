@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from sandbox.harness import Worker
+from sandbox.service import Worker
 
 #: Seconds in which a worker has to begin to consume.
 _PATIENCE = 120.0

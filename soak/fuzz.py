@@ -13,8 +13,8 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from sandbox.harness import Service, Simulator
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
 from soak.ledger import Ledger
 from soak.messages import body_1, entry, entry_1, push, queue_of, raw, requests_of, wrapped
 from soak.record import Plan, Record

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from sandbox.harness import ROOT, Service, Simulator, until
+from sandbox.environment import ROOT
 from sandbox.processes import ChildEndedError, start, wait_for_line
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from soak.record import Plan, Record
 from soak.stock import UnavailableError
 

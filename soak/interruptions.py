@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from sandbox.harness import ROOT, Service, Simulator
+from sandbox.environment import ROOT
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
 from soak.record import Plan, Record
 
 _LATENCY: Final = 0.05

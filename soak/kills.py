@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.harness import ROOT, Service, Simulator, Worker
+from sandbox.environment import ROOT
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator, Worker
 from soak.fleet import Fleet
 from soak.ledger import Ledger
 from soak.load import half_and_half, moments

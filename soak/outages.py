@@ -12,8 +12,9 @@ from uuid import uuid4
 
 import psutil
 
-from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 from soak.record import Plan, Record, quantile
 
 _LATENCY: Final = 0.05

@@ -5,8 +5,9 @@ import uuid
 from typing import Final
 
 from sandbox.faulty_proxy import FaultyProxy
-from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 from soak.fleet import Fleet
 from soak.kills import GOAL
 from soak.ledger import Ledger

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox.harness import ROOT, Worker
+from sandbox.environment import ROOT
 from sandbox.processes import start
+from sandbox.service import Worker
 
 _REDIS_PLUS = "celery_redis_plus.transport:Transport"
 

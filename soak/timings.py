@@ -7,8 +7,9 @@ from statistics import median
 
 import psutil
 
-from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 from soak.fleet import Fleet
 from soak.ledger import Ledger
 from soak.messages import entry, queue_of, raw, requests_of

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 from cardtoken.contract import Lane
 from cardtoken.secret import CardToken, Secret
-from sandbox.harness import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY, Simulator
+from sandbox.environment import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY
+from sandbox.service import Simulator
 from tasks.calls.admission import Admission
 from tasks.calls.engine import Engine, Step
 from tasks.calls.retry import RetryPolicy

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.harness import Service, Simulator
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
 
 if threading.current_thread() is threading.main_thread():
     # Where the tests run in the background, these are ignored, and what they start would ignore them too.

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from sandbox.harness import ROOT, clean_environment
+from sandbox.environment import ROOT, clean_environment
 
 #: Pages whose blocks of Python are whole programs. Those of the guide to a new provider are modules.
 PAGES: Final = tuple(

@@ -5,9 +5,10 @@ from typing import Any, Final, Self
 
 import redis
 
-from sandbox.harness import ROOT, clean_environment, until
+from sandbox.environment import ROOT, clean_environment
 from sandbox.processes import Child, start
 from sandbox.redis_server import find_server, free_port
+from sandbox.waiting import until
 
 USERS: Final = ("worker", "producer", "consumer", "operator", "flower")
 START: Final = ROOT / "deploy" / "redis" / "start.sh"

@@ -11,7 +11,7 @@ from bench.costs import costs
 from bench.latency import latency
 from bench.report import goals
 from bench.throughput import throughput
-from sandbox.harness import ROOT
+from sandbox.environment import ROOT
 
 
 def nobody(done: float, total: float, doing: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any, Self
 
 import requests
 
-from sandbox.harness import ROOT, until
+from sandbox.environment import ROOT
 from sandbox.processes import Child, start
 from sandbox.redis_server import free_port
+from sandbox.waiting import until
 
 USER, PASSWORD = "operator", "a-password-for-tests"
 

@@ -11,8 +11,10 @@ import requests
 from celery import Celery
 from playwright.sync_api import Browser, Page, expect
 
-from sandbox.harness import PRIVATE_KEY, ROOT, Service, Simulator, until
+from sandbox.environment import PRIVATE_KEY, ROOT
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.browser.flower import PASSWORD, USER, Flower
 
 pytestmark = pytest.mark.tools

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from sandbox.harness import ROOT, clean_environment
+from sandbox.environment import ROOT, clean_environment
 
 CARDTOKEN = [sys.executable, "-m", "cardtoken"]
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\x1b\][^\x07]*\x07")

@@ -15,8 +15,8 @@ from cardtoken.circuits import OPEN, hold_open
 from cardtoken.cli.progress import Pace
 from cardtoken.cli.whereabouts import are_there_any, why_quiet
 from cardtoken.refusals import code_of, is_worth_waiting, text_of
-from sandbox.harness import until
 from sandbox.redis_server import RedisServer
+from sandbox.waiting import until
 from tests.cli.terminal import Terminal, environment, piped
 
 QUEUE = "lookup.opay.bulk"

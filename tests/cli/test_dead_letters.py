@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cardtoken.contract import DEAD_LETTERS
-from sandbox.harness import Service, until
+from sandbox.service import Service
+from sandbox.waiting import until
 from tests.cli.terminal import Terminal, piped
 
 

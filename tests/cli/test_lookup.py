@@ -5,9 +5,11 @@ import uuid
 
 import pytest
 
-from sandbox.harness import ROOT, Service, until
+from sandbox.environment import ROOT
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service
+from sandbox.waiting import until
 from tests.cli.terminal import CARDTOKEN, Terminal, piped
 
 TOKEN = "OPAY_TOKEN_bf8593c1693546ea83743e4d433c5bf5"

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from cardtoken.contract import QUARANTINE
-from sandbox.harness import Service, until
+from sandbox.service import Service
+from sandbox.waiting import until
 from tests.cli.terminal import Terminal, piped
 
 QUEUE = "lookup.opay.bulk"

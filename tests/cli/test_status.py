@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from cardtoken.presence import LAST_REPORTS
-from sandbox.harness import ROOT, Service, Simulator, until
+from sandbox.environment import ROOT
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.cli.terminal import CARDTOKEN, Terminal, environment, piped
 
 

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from cardtoken.contract import LookupRequest
-from sandbox.harness import Service
+from sandbox.service import Service
 from tasks.providers import PROVIDERS
 from tools.contract import FOLDER, breaks, documents
 

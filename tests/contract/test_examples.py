@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from sandbox.harness import ROOT, Service, clean_environment, until
+from sandbox.environment import ROOT, clean_environment
 from sandbox.processes import start, wait_for_line
+from sandbox.service import Service
+from sandbox.waiting import until
 from tests.redis_users import ServerWithUsers
 
 NODE = ROOT / "examples" / "node"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.harness import Service
+from sandbox.service import Service
 
 GOOD = {"opay_token": "OPAY_TOKEN_visa"}
 

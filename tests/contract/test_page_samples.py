@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sandbox.harness import Service
+from sandbox.service import Service
 
 RFC_3339_Z = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 

@@ -16,8 +16,10 @@ import click
 import pytest
 
 from cardtoken.cli import cardtoken
-from sandbox.harness import ROOT, Service, Simulator, until
+from sandbox.environment import ROOT
 from sandbox.processes import Child, start
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.pages import PAGES, Environments, environment, install_command, snippet, snippets
 from tests.redis_users import ServerWithUsers
 

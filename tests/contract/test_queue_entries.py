@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from celery import chain, signature
 
-from sandbox.harness import Service, until
+from sandbox.service import Service
+from sandbox.waiting import until
 
 QUEUE = "lookup.opay.interactive"
 GOOD = {"opay_token": "OPAY_TOKEN_visa"}

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.harness import ROOT, Service, Simulator, clean_environment, until
+from sandbox.environment import ROOT, clean_environment
 from sandbox.processes import start, wait_for_line
 from sandbox.redis_server import RedisServer, free_port
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.browser.flower import Flower
 from tests.telemetry.test_metrics import scraped, value
 

@@ -5,7 +5,8 @@ import time
 from collections import Counter
 from typing import Any
 
-from sandbox.harness import Service, until
+from sandbox.service import Service
+from sandbox.waiting import until
 
 
 class Ledger:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.harness import Service, Simulator
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
 
 LEASE = 1.5
 

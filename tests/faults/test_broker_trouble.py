@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sandbox.harness import Service, Worker, until
+from sandbox.service import Service, Worker
+from sandbox.waiting import until
 from tests.faults.accounts import Ledger
 
 #: Lines that a worker may write about one outage.

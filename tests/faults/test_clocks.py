@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
-from sandbox.harness import Service
+from sandbox.service import Service
 from tasks.broker.claims import Claims
 from tasks.stores.clock import RedisClock
 

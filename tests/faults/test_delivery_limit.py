@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from sandbox.harness import ROOT, Service
+from sandbox.environment import ROOT
 from sandbox.processes import Child, start
+from sandbox.service import Service
 
 #: A worker whose OPay adapter crashes in native code, as it were, on certain cards.
 CRASHING = """

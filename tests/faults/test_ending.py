@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.harness import ROOT, Service, Simulator, Worker, until
+from sandbox.environment import ROOT
 from sandbox.processes import Child, start, wait_for_line
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP]
 AWAY = "redis://127.0.0.1:1/0"

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from sandbox.harness import Service, Worker
+from sandbox.service import Service, Worker
 from tasks.crash_points import POINTS
 from tests.faults.accounts import Ledger
 from tests.faults.conftest import LEASE

@@ -4,7 +4,8 @@ import signal
 import time
 import uuid
 
-from sandbox.harness import Service, Worker, until
+from sandbox.service import Service, Worker
+from sandbox.waiting import until
 from tests.faults.accounts import Ledger
 from tests.faults.conftest import LEASE
 

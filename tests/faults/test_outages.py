@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from sandbox.harness import MERCHANT, PRIVATE_KEY, Service, Simulator, until
+from sandbox.environment import MERCHANT, PRIVATE_KEY
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.cli.terminal import environment, piped
 
 BULK = "lookup.opay.bulk"

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from sandbox.harness import ROOT, Service
+from sandbox.environment import ROOT
 from sandbox.processes import start, wait_for_line
+from sandbox.service import Service
 
 #: A worker that fails at a place of our own code where nothing should ever fail.
 BROKEN = """

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 
 LOOKUPS = 3
 

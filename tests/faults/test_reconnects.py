@@ -2,8 +2,9 @@
 
 import time
 
-from sandbox.harness import Service, Worker, until
 from sandbox.processes import wait_for_line
+from sandbox.service import Service, Worker
+from sandbox.waiting import until
 from tests.faults.accounts import Ledger
 
 THREADS = 2

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sandbox.harness import Service, Simulator, until
 from sandbox.raw_server import Peer, RawServer
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.cli.terminal import environment, piped
 
 CONCURRENCY = 8

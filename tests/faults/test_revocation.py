@@ -1,6 +1,7 @@
 """A message that is revoked or expires is answered, and asks nobody."""
 
-from sandbox.harness import Service, until
+from sandbox.service import Service
+from sandbox.waiting import until
 
 
 def ends(service: Service, task_id: str, count: int) -> set[tuple[str, str | None]]:

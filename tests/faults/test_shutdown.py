@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from sandbox.harness import Service, Worker, until
 from sandbox.processes import wait_for_line
+from sandbox.service import Service, Worker
+from sandbox.waiting import until
 from tests.faults.accounts import Ledger
 
 

@@ -1,7 +1,8 @@
 """Connections to Redis that go silent: no end, no reset, no answer; new ones work. As after a lost NAT table."""
 
 from sandbox.faulty_proxy import FaultyProxy
-from sandbox.harness import Service, until
+from sandbox.service import Service
+from sandbox.waiting import until
 from tests.faults.accounts import Ledger
 
 #: Seconds within which docs/reliability.md promises that work goes on.

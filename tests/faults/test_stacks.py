@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from sandbox.harness import ROOT, Service, until
+from sandbox.environment import ROOT
 from sandbox.processes import start, wait_for_line
+from sandbox.service import Service
+from sandbox.waiting import until
 from tasks.broker.remote_control import stats
 
 CANARY = "7d6c5b4a39281706"

@@ -11,7 +11,8 @@ import pytest
 
 from cardtoken.contract import Category
 from cardtoken.secret import CardToken, Secret
-from sandbox.harness import Simulator, until
+from sandbox.service import Simulator
+from sandbox.waiting import until
 from tasks.calls.access_tokens import AccessTokenCache
 from tasks.http.client import HttpClient
 from tasks.http.messages import HttpRequest, HttpResponse

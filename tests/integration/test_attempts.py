@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from cardtoken.contract import Category
-from sandbox.harness import Simulator
 from sandbox.redis_server import RedisServer
+from sandbox.service import Simulator
 from tasks.http.client import HttpClient
 from tasks.lookups.lookup import Lookup, NotStarted, Postponed, Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound

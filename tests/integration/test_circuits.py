@@ -10,8 +10,8 @@ import redis as redis_py
 
 from cardtoken.circuits import OPEN, circuits, close, hold_open
 from cardtoken.contract import Category
-from sandbox.harness import until
 from sandbox.redis_server import RedisServer
+from sandbox.waiting import until
 from tasks.calls.admission import Circuit
 from tasks.stores import circuits as module
 from tasks.stores.circuits import FIRST, LONGEST, LONGEST_ASKED, VOLUME, Circuits

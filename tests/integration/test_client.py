@@ -24,8 +24,8 @@ from cardtoken import (
     RedisUnavailableError,
 )
 from cardtoken.producer import Progress
-from sandbox.harness import until
 from sandbox.redis_server import RedisServer
+from sandbox.waiting import until
 from tests.integration.test_client_twins import KINDS, AsyncTwin, Either, Make, closing
 
 TOKEN = "OPAY_TOKEN_canary_4111111111111111"

@@ -16,8 +16,8 @@ from cardtoken.bounded import UnusableServerError
 from cardtoken.cli import cardtoken
 from cardtoken.connection import Endpoint
 from cardtoken.errors import RedisUnavailableError
-from sandbox.harness import Service, Simulator, Worker
 from sandbox.redis_server import RedisServer, free_port
+from sandbox.service import Service, Simulator, Worker
 from tests.tls_front import Files, TlsFront, make_files
 
 REQUEST = {"opay_token": "OPAY_TOKEN_visa"}

@@ -29,9 +29,11 @@ from cardtoken import (
     OpayRequest,
     RedisUnavailableError,
 )
-from sandbox.harness import ROOT, Service, Simulator, until
+from sandbox.environment import ROOT
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.integration.test_client_twins import KINDS, Either, Make, closing
 
 STREAM = "token-records:default"

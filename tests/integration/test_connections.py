@@ -18,8 +18,8 @@ from kombu.exceptions import OperationalError
 from cardtoken import bounded, names
 from cardtoken.connection import Endpoint
 from sandbox.faulty_proxy import Fault, FaultyProxy
-from sandbox.harness import until
 from sandbox.redis_server import RedisServer
+from sandbox.waiting import until
 from tasks.broker import channel
 from tasks.broker.connection import amqp_of
 

@@ -1,4 +1,4 @@
-"""``make demo`` on a small terminal, and what it and ``make up`` take from their surroundings."""
+"""``make demo`` on a small terminal, and what it and ``make up`` take from their environment."""
 
 import re
 import socket
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.demo import EXAMPLES
+from sandbox.environment import demo_environment
 from sandbox.redis_server import port_or_another
-from sandbox.surroundings import environment
 from tests.cli.terminal import Terminal
 from tests.cli.terminal import environment as terminal_environment
 
@@ -49,6 +49,6 @@ def test_nothing_that_is_set_for_another_service_reaches_the_demo(
     monkeypatch.setenv("AFTERPAY_CLIENT_SECRET_FILE", "/run/secrets/own")
     monkeypatch.setenv("REDIS_SENTINEL_MASTER", "own")
     monkeypatch.setenv("LOG_FORMAT", "json")
-    found = environment("redis://127.0.0.1:6390/0", "http://127.0.0.1:8090", str(tmp_path))
+    found = demo_environment("redis://127.0.0.1:6390/0", "http://127.0.0.1:8090", str(tmp_path))
     assert "own" not in [value[-3:] for name, value in found.items() if name.startswith(("OPAY", "AFTERPAY", "REDIS"))]
     assert found["LOG_FORMAT"] == "json"

@@ -15,8 +15,9 @@ import pytest
 import redis
 
 from cardtoken.contract import Category
-from sandbox.harness import CLIENT_SECRET, PRIVATE_KEY, Simulator
+from sandbox.environment import CLIENT_SECRET, PRIVATE_KEY
 from sandbox.redis_server import RedisServer
+from sandbox.service import Simulator
 from tasks.http.client import HttpClient
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.lookups.lookup import Blocked, Postponed, Reason, Settled

@@ -9,8 +9,9 @@ import requests
 
 from config import flower_health
 from sandbox.faulty_proxy import Fault, FaultyProxy
-from sandbox.harness import Service, Simulator, until
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.browser.flower import Flower
 
 

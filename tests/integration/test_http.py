@@ -10,8 +10,8 @@ from time import monotonic
 import pytest
 
 from cardtoken.contract import Category
-from sandbox.harness import Simulator
 from sandbox.raw_server import OK, Peer, RawServer, answering, dripping
+from sandbox.service import Simulator
 from tasks.http.client import HttpClient
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.lookups.outcomes import Failure

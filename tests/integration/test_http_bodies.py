@@ -8,8 +8,8 @@ from time import monotonic
 import pytest
 
 from cardtoken.contract import Category
-from sandbox.harness import Simulator
 from sandbox.raw_server import Peer, RawServer, Serve, answering
+from sandbox.service import Simulator
 from tasks.http.client import HttpClient, Limits
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.lookups.outcomes import Failure

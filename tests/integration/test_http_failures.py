@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cardtoken.contract import Category
-from sandbox.harness import Simulator
 from sandbox.raw_server import OK, Peer, RawServer, Serve, answering
+from sandbox.service import Simulator
 from tasks.http.client import HttpClient, Limits
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.lookups.outcomes import Failure

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-from sandbox.harness import ROOT, Service, Simulator
+from sandbox.environment import ROOT
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
 
 OTHERS = {
     "CELERY_BROKER_URL": "redis://:hunter2@127.0.0.1:1/5",

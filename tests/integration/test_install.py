@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.harness import ROOT
+from sandbox.environment import ROOT
 
 
 @pytest.fixture

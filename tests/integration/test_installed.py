@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.harness import ROOT, Service
+from sandbox.environment import ROOT
 from sandbox.processes import start, wait_for_line
+from sandbox.service import Service
 
 pytestmark = pytest.mark.tools
 

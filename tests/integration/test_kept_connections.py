@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from cardtoken.contract import Category
-from sandbox.harness import Simulator
 from sandbox.raw_server import Peer, RawServer
 from sandbox.redis_server import RedisServer
+from sandbox.service import Simulator
 from tasks.lookups.lookup import Settled
 from tasks.lookups.outcomes import Failure, Found
 from tests.calls import Engines, http_client, read, run, sent

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.harness import ROOT, Service, Simulator, until
+from sandbox.environment import ROOT
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.cli.terminal import environment
 
 ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}

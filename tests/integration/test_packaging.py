@@ -8,7 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from sandbox.harness import ROOT, Service
+from sandbox.environment import ROOT
+from sandbox.service import Service
 
 
 def test_the_bare_message_of_the_contract_is_taken(service: Service) -> None:

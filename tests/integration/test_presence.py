@@ -5,7 +5,8 @@ import os
 from datetime import UTC, datetime
 
 from cardtoken.presence import LAST_REPORTS, REMEMBERED_SECONDS, WORKERS, SilentWorker, Worker, presence, workers
-from sandbox.harness import Service, until
+from sandbox.service import Service
+from sandbox.waiting import until
 from tasks.stores.presence import forget_dead_workers
 from tasks.stores.results import Bounds
 from tasks.stores.retention import Retention

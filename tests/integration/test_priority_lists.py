@@ -9,8 +9,9 @@ import requests
 from celery import Celery
 
 from cardtoken.other_lists import OTHER_LISTS, suffixes
-from sandbox.harness import Service, Simulator, until
 from sandbox.redis_server import RedisServer, free_port
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tasks.broker.claims import Claims
 from tasks.stores.clock import RedisClock
 from tasks.stores.other_lists import OtherListsFinder

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.harness import Service, Simulator, until
 from sandbox.redis_server import RedisServer, find_server
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 
 pytestmark = pytest.mark.tools
 

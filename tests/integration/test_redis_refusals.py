@@ -12,9 +12,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.processes import wait_for_line
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 from tasks.startup import StartupError, check_redis
 
 INFO = b"redis_version:7.2.4\r\nmaxmemory_policy:noeviction\r\n"

@@ -9,9 +9,10 @@ import redis
 import trustme
 from celery import Celery
 
-from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server, free_port
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 
 LOOKUPS = [{"opay_token": "OPAY_TOKEN_visa"}, {"opay_token": "OPAY_TOKEN_timeout-1~url"}]
 

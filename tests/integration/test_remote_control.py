@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sandbox.harness import Service, until
+from sandbox.service import Service
+from sandbox.waiting import until
 
 QUEUE = "lookup.opay.bulk"
 GOOD = {"opay_token": "OPAY_TOKEN_visa"}

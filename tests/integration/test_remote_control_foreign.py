@@ -8,8 +8,9 @@ from typing import Any
 import requests
 from celery import Celery
 
-from sandbox.harness import Service, until
 from sandbox.redis_server import free_port
+from sandbox.service import Service
+from sandbox.waiting import until
 from tests.browser.flower import Flower
 
 CHANNELS = ["/0.cardtoken.pidbox", "/0.celery.pidbox", "/0.cardtoken.events/worker.heartbeat", "/0.celeryev/worker.x"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from sandbox.harness import until
 from sandbox.redis_server import RedisServer
+from sandbox.waiting import until
 from tasks.periodic import Periodic
 from tasks.stores.results import Bounds
 from tasks.stores.retention import Retention

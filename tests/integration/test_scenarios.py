@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from sandbox.harness import ROOT, Service, Simulator
+from sandbox.environment import ROOT
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
 
 FIELD = {"opay": "opay_token", "afterpay": "original_request_id"}
 SCENARIOS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("scenarios.json").read_text())

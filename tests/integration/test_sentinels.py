@@ -12,9 +12,9 @@ import redis
 from cardtoken import bounded, bounded_async, sentinel
 from cardtoken.connection import Endpoint
 from sandbox.faulty_proxy import Fault, FaultyProxy
-from sandbox.harness import until
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server, free_port
+from sandbox.waiting import until
 
 
 @contextmanager

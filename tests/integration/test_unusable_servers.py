@@ -11,9 +11,10 @@ from click.testing import CliRunner
 from cardtoken import AsyncClient, Client
 from cardtoken.cli import cardtoken
 from cardtoken.errors import RedisUnavailableError
-from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server, free_port
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 
 REQUEST = {"opay_token": "OPAY_TOKEN_visa"}
 

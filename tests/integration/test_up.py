@@ -9,7 +9,7 @@ import requests
 
 from cardtoken.connection import connect
 from cardtoken.presence import workers
-from sandbox.harness import ROOT, clean_environment
+from sandbox.environment import ROOT, clean_environment
 from sandbox.processes import start, wait_for_line
 from tests.cli.terminal import piped
 

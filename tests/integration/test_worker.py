@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from celery.events import EventReceiver
 
-from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.processes import ChildEndedError, wait_for_line
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 
 SECRET = "OPAY_TOKEN_timeout-2~7c9e6679f3b4d3a1"
 

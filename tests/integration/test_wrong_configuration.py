@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from sandbox.harness import ROOT, clean_environment
+from sandbox.environment import ROOT, clean_environment
 from tasks.startup import StartupError, check_options
 
 #: EX_CONFIG of sysexits.h.

@@ -17,9 +17,11 @@ from celery import Celery
 from click.testing import CliRunner
 
 from cardtoken.cli import cardtoken
-from sandbox.harness import ROOT, Service, Simulator, clean_environment, until
+from sandbox.environment import ROOT, clean_environment
 from sandbox.processes import start
 from sandbox.redis_server import free_port
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.browser.flower import Flower
 from tests.redis_users import START, USERS, ServerWithUsers
 

@@ -3,8 +3,10 @@
 import json
 import threading
 
-from sandbox.harness import MERCHANT, PRIVATE_KEY, Service, Simulator, until
+from sandbox.environment import MERCHANT, PRIVATE_KEY
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 
 #: The simulator's second merchant.
 NEW = {"OPAY_MERCHANT_ID": "256612345678902", "OPAY_PRIVATE_KEY": "OPAYPRV16160617080051.720491836502774"}

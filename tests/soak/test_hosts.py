@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from sandbox.harness import until
+from sandbox.waiting import until
 from soak.__main__ import RUNS
 from soak.hosts import Host
 from soak.record import Plan

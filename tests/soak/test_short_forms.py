@@ -12,8 +12,9 @@ import psutil
 import pytest
 import redis
 
-from sandbox.harness import ROOT, Service
+from sandbox.environment import ROOT
 from sandbox.processes import start
+from sandbox.service import Service
 from soak import fuzz
 from soak.__main__ import RUNS, main
 from soak.kills import LEASE, kills_stock

@@ -24,8 +24,10 @@ from celery import Celery
 from celery.events import EventReceiver
 from kombu import Connection
 
-from sandbox.harness import OPERATOR, ROOT, Service, Simulator, Worker, until
+from sandbox.environment import ROOT
 from sandbox.redis_server import RedisServer, free_port
+from sandbox.service import OPERATOR, Service, Simulator, Worker
+from sandbox.waiting import until
 from simulator.access import TOKEN_PREFIX
 from tests.browser.flower import Flower
 from tests.cli.terminal import CARDTOKEN, environment

@@ -7,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from cardtoken.status import Status
-from sandbox.harness import ROOT
+from sandbox.environment import ROOT
 from tasks.telemetry import metrics
 from tasks.telemetry.fleet import FleetCollector
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sandbox.harness import Service, Simulator, until
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 
 SECRET = "8f7e6d5c4b3a29180706"
 

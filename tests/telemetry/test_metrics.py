@@ -9,8 +9,9 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from cardtoken.circuits import whole
-from sandbox.harness import Service, Simulator, Worker, until
 from sandbox.redis_server import RedisServer, free_port
+from sandbox.service import Service, Simulator, Worker
+from sandbox.waiting import until
 from tasks.telemetry import metrics
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -157,7 +158,7 @@ def test_nothing_listens_where_no_metrics_are_wanted(service: Service) -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    from sandbox.harness import ROOT
+    from sandbox.environment import ROOT
 
     page = (ROOT / "docs" / "operations.md").read_text()
     for family in metrics.REGISTRY.collect():

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import requests
 
-from sandbox.harness import Service, Simulator, until
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, free_port
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tests.telemetry.test_deploy import DEPLOY, expressions
 from tests.telemetry.test_metrics import measured
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from cardtoken import __version__
-from sandbox.harness import PRIVATE_KEY, ROOT, Service, Simulator, until
+from sandbox.environment import PRIVATE_KEY, ROOT
 from sandbox.redis_server import RedisServer
+from sandbox.service import Service, Simulator
+from sandbox.waiting import until
 from tasks.telemetry.redaction import Redactor
 from tasks.telemetry.reports import Scrubber, sampler
 from tests.telemetry.envelopes import SentryServer

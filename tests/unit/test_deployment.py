@@ -5,7 +5,7 @@ import re
 from cardtoken.contract import Lane
 from config.queues import queue_name, queues
 from config.settings import Settings
-from sandbox.harness import ROOT
+from sandbox.environment import ROOT
 from tasks.providers import PROVIDERS
 
 _CONSUMED = re.compile(r"-Q \$\{(\w+):-([a-z.,_]+)\}")

@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel
 
 from config.settings import Pacing, Settings
-from sandbox.harness import ROOT
+from sandbox.environment import ROOT
 from tasks.http.messages import HttpResponse
 from tasks.lookups.outcomes import Failure, Found, NotFound
 from tasks.providers import PROVIDERS

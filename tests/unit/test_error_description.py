@@ -9,7 +9,7 @@ import pytest
 
 from cardtoken.contract import parse_time
 from cardtoken.error_description import describe_error, describe_stack
-from sandbox.harness import ROOT
+from sandbox.environment import ROOT
 from tasks.broker.envelope import MalformedError, open_envelope
 
 CANARY = "OPAY_TOKEN_canary"

@@ -7,7 +7,7 @@ import time
 import pytest
 from redis import ConnectionError as RedisConnectionError
 
-from sandbox.harness import until
+from sandbox.waiting import until
 from tasks.periodic import Periodic
 
 

@@ -1,31 +1,24 @@
-"""The whole service on one machine, for tests: a real Redis, real providers over HTTP, a real worker process.
+"""The whole service on one machine: a real Redis, real providers over HTTP, real worker processes.
 
-Producers here are bare Celery and bare Redis: they know the contract and nothing of the project.
+The producer here is bare Celery: it knows the contract and nothing of the project.
 """
 
 import json
-import os
 import signal
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import redis
 import requests
 from celery import Celery
-from dotenv import dotenv_values
 
+from sandbox.environment import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY, ROOT, clean_environment
 from sandbox.processes import Child, start, wait_for_line
 from sandbox.redis_server import RedisServer
-
-ROOT = Path(__file__).parent.parent
-MERCHANT, PRIVATE_KEY = "256612345678901", "OPAYPRV16160617080050.388604510744898"
-CLIENT, CLIENT_SECRET = "afterpay", "merchantABC"
+from sandbox.waiting import until
 
 #: The names of remote control and events, for a Celery application other than ``celery -A tasks``.
 OPERATOR = {
@@ -33,51 +26,6 @@ OPERATOR = {
     "event_exchange": "cardtoken.events",
     "event_queue_prefix": "cardtoken.events",
 }
-
-T = TypeVar("T")
-
-#: What a test's environment must not inherit from the machine that runs it.
-_OURS = (
-    "REDIS_",
-    "OPAY_",
-    "AFTERPAY_",
-    "HTTP_",
-    "RETRY_",
-    "RESULT_",
-    "DEAD_LETTER_",
-    "PROVIDER_",
-    "SENTRY_",
-    "LEASE_",
-    "DELIVERY_",
-    "FAULT_",
-    "METRICS_",
-    "LOG_",
-    "FLOWER_",
-)
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment without anything that the service reads, and with defaults over what ``.env`` says."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return {**kept, **_over_dotenv()}
-
-
-@cache
-def _over_dotenv() -> dict[str, str]:
-    """The defaults of what the developer's own ``.env`` sets, where they have a value."""
-    defaults = {**dotenv_values(ROOT / ".env.example"), "LOG_FORMAT": "json"}
-    names = [name for name, value in dotenv_values(ROOT / ".env").items() if value]
-    return {name: default for name in names if (default := defaults.get(name))}
-
-
-def until(ask: Callable[[], T | None], timeout: float = 20.0, pause: float = 0.01) -> T:
-    """The first answer that is not None; fails after ``timeout`` seconds."""
-    end = time.monotonic() + timeout
-    while (answer := ask()) is None:
-        if time.monotonic() > end:
-            raise AssertionError(f"not so after {timeout} s")
-        time.sleep(pause)
-    return answer
 
 
 class Simulator:
