@@ -1,4 +1,4 @@
-"""Which workers there are, as they say themselves, and which of them have gone silent. Nothing here writes."""
+"""The workers as they report themselves, and those that have gone silent. Nothing here writes to Redis."""
 
 import json
 from collections.abc import Sequence
@@ -8,33 +8,33 @@ from typing import Any, Final
 
 from redis import Redis
 
-#: The ids of the workers that there are; each has a hash under `worker_key`, which expires when it reports no more.
+#: The ids of the living workers; each has a hash under `worker_key`, which expires when its reports stop.
 WORKERS: Final = "lookup:workers"
-#: Hash: worker id → when it reported last, and who it is. Only a worker that ends in order removes itself.
+#: Hash: worker id → when it last reported, and its name and host. Only a worker that ends in order removes itself.
 LAST_REPORTS: Final = "lookup:workers:last-reports"
 #: Seconds for which a worker that has gone silent is remembered.
 REMEMBERED_SECONDS: Final = 86_400.0
 #: Seconds without a report after which a worker counts as silent: two reports are missing.
 SILENT_AFTER_SECONDS: Final = 12.0
-#: Seconds for which a silent worker is reported for its own sake, and not only for the queues that it leaves alone.
+#: Seconds for which a silent worker is reported by itself, and not only with the queues that lack a worker.
 _REPORTED_SECONDS: Final = 3_600.0
-#: Seconds for which a worker's event loop may stand still, or its calls make no progress, and it still counts as well.
+#: Seconds for which a worker's event loop, or its calls, may make no progress before the worker counts as unwell.
 _LONGEST_STILL = 30.0
 #: Seconds between a worker's clock and Redis' from which on deadlines are misjudged.
 LARGEST_CLOCK_OFFSET_SECONDS: Final = 5.0
 
 
 def worker_key(worker: str) -> str:
-    """The hash in which a worker says how it is."""
+    """Return the key of the hash that holds a worker's report."""
     return f"lookup:worker:{worker}"
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """One worker. ``still`` is the seconds since its event loop came round; ``messages`` are in its hands.
+class WorkerReport:
+    """The latest report of one worker. ``still``: seconds since its event loop last ran; ``messages``: claimed by it.
 
     ``stalled``: seconds for which it has had work and made no progress; ``clock_offset``: seconds by which its clock is
-    ahead of Redis'. Both are None where a worker of an earlier release does not say.
+    ahead of Redis'. Both are None in the reports of earlier releases.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Worker:
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with it; None where nothing is."""
+        """Return what is wrong with the worker, or None."""
         if not self.queues:
             return "it takes from no queue"
         if self.still > _LONGEST_STILL:
@@ -62,20 +62,20 @@ class Worker:
 
     @property
     def warning(self) -> str | None:
-        """What somebody should look at although it works; None where nothing is."""
+        """Return what an operator should correct although the worker works, or None."""
         if self.clock_offset is None or abs(self.clock_offset) < LARGEST_CLOCK_OFFSET_SECONDS:
             return None
         direction = "ahead of" if self.clock_offset > 0 else "behind"
         return f"its clock is {abs(self.clock_offset):.0f} s {direction} Redis': set it, by NTP"
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as a JSON object."""
         return {**asdict(self), "queues": list(self.queues), "trouble": self.trouble, "warning": self.warning}
 
 
 @dataclass(frozen=True, slots=True)
 class SilentWorker:
-    """A worker that did not end in order and reports no more. ``reported_at`` is in seconds, by Redis' clock."""
+    """A worker that did not end in order and no longer reports. ``reported_at``: Unix time in seconds, Redis' clock."""
 
     name: str
     host: str
@@ -85,37 +85,37 @@ class SilentWorker:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with it."""
+        """Return what is wrong with the worker."""
         return f"silent for {self.silent_seconds:.0f} s: it is frozen, cut off from Redis, or was killed"
 
     @property
     def is_recent(self) -> bool:
-        """Whether it is worth reporting by itself."""
+        """Return whether it is worth reporting by itself."""
         return self.silent_seconds < _REPORTED_SECONDS
 
-    def is_replaced(self, living: Sequence[Worker]) -> bool:
-        """Whether living workers have taken its place: one of its name, or ones started since for all its queues."""
+    def is_replaced(self, living: Sequence[WorkerReport]) -> bool:
+        """Return whether living workers replace it: one of its name, or later ones that consume all its queues."""
         if any(worker.name == self.name for worker in living):
             return True
         later = [worker for worker in living if _seconds(worker.started_at) > self.reported_at]
         return bool(self.queues) and set(self.queues) <= {queue for worker in later for queue in worker.queues}
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as a JSON object."""
         return {**asdict(self), "queues": list(self.queues), "trouble": self.trouble}
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
-    """All workers, by name. A silent one whose place others have taken is left out. ``at``: seconds, Redis' clock."""
+class FleetReport:
+    """All workers, by name. Silent ones that were replaced are left out. ``at``: Unix time in seconds, Redis' clock."""
 
     at: float
-    living: tuple[Worker, ...]
+    living: tuple[WorkerReport, ...]
     silent: tuple[SilentWorker, ...]
 
 
-def presence(redis: Redis) -> Presence:
-    """The workers that report, and those that did. Raises ``redis.RedisError``."""
+def presence(redis: Redis) -> FleetReport:
+    """Return the workers that report, and those that have stopped to. Raises ``redis.RedisError``."""
     ids: Any = redis.smembers(WORKERS)
     with redis.pipeline(transaction=False) as pipeline:
         pipeline.time()
@@ -130,16 +130,16 @@ def presence(redis: Redis) -> Presence:
         (_worker(fields) for worker, fields in present if fields and worker not in silent), key=lambda each: each.name
     )
     missing = sorted((each for each in silent.values() if not each.is_replaced(living)), key=lambda each: each.name)
-    return Presence(now, tuple(living), tuple(missing))
+    return FleetReport(now, tuple(living), tuple(missing))
 
 
-def workers(redis: Redis) -> list[Worker]:
-    """The workers that report, by name. Raises ``redis.RedisError``."""
+def workers(redis: Redis) -> list[WorkerReport]:
+    """Return the reports of the living workers, by name. Raises ``redis.RedisError``."""
     return list(presence(redis).living)
 
 
 def _silent(text: bytes, now: float) -> SilentWorker | None:
-    """The worker of a last report that is too old; None for one that reports."""
+    """Return the worker of a last report that is too old; None for a living worker."""
     report = json.loads(text)
     seconds = now - report["at"]
     if not SILENT_AFTER_SECONDS < seconds <= REMEMBERED_SECONDS:
@@ -147,20 +147,20 @@ def _silent(text: bytes, now: float) -> SilentWorker | None:
     return SilentWorker(report["name"], report["host"], tuple(report["queues"]), seconds, report["at"])
 
 
-def _worker(fields: dict[bytes, bytes]) -> Worker:
-    told = {name.decode(): value.decode() for name, value in fields.items()}
-    return Worker(
-        name=told["name"],
-        host=told["host"],
-        pid=int(told["pid"]),
-        threads=int(told["threads"]),
-        version=told["version"],
-        started_at=told["started_at"],
-        queues=tuple(json.loads(told["queues"])),
-        messages=int(told["messages"]),
-        still=float(told["still"]),
-        stalled=_number(told.get("stalled")),
-        clock_offset=_number(told.get("clock_offset")),
+def _worker(fields: dict[bytes, bytes]) -> WorkerReport:
+    values = {name.decode(): value.decode() for name, value in fields.items()}
+    return WorkerReport(
+        name=values["name"],
+        host=values["host"],
+        pid=int(values["pid"]),
+        threads=int(values["threads"]),
+        version=values["version"],
+        started_at=values["started_at"],
+        queues=tuple(json.loads(values["queues"])),
+        messages=int(values["messages"]),
+        still=float(values["still"]),
+        stalled=_number(values.get("stalled")),
+        clock_offset=_number(values.get("clock_offset")),
     )
 
 

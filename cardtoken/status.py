@@ -1,4 +1,4 @@
-"""What is going on: Redis, workers, queues, what waits, what did not end well, and who reads the results."""
+"""The state of the service: Redis, workers, queues, messages that wait, dead letters, and consumers of results."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from redis import Redis, ResponseError
 from cardtoken.circuits import CircuitState, not_closed
 from cardtoken.contract import DEAD_LETTERS, QUARANTINE, RESULT_STREAM_PREFIX, Lane
 from cardtoken.other_lists import DEFAULT_PRIORITIES, OtherList, other_lists
-from cardtoken.presence import Presence, SilentWorker, Worker, presence
+from cardtoken.presence import FleetReport, SilentWorker, WorkerReport, presence
 
 _PROVIDERS: Final = ("opay", "afterpay")
 _RESULT_QUEUES: Final = "lookup:result-queues"
@@ -51,7 +51,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Consumers of a result queue. ``lag``: results that none of them has been given; None where Redis cannot tell."""
+    """A consumer group of a result queue. ``lag``: results not yet delivered to it; None where Redis does not know."""
 
     name: str
     consumers: int
@@ -67,12 +67,12 @@ class ResultQueue:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """One look at the whole. ``overdue`` claims are those whose worker has not renewed its lease in time."""
+class ServiceStatus:
+    """The state of the whole service. ``overdue`` claims are those whose worker has not renewed the lease in time."""
 
     at: str
     server: Server
-    workers: tuple[Worker, ...]
+    workers: tuple[WorkerReport, ...]
     queues: tuple[Queue, ...]
     claimed: int
     overdue: int
@@ -81,45 +81,45 @@ class Status:
     result_queues: tuple[ResultQueue, ...]
     #: Those that are not closed.
     circuits: tuple[CircuitState, ...]
-    #: Workers that did not end in order and report no more.
+    #: Workers that did not end in order and no longer report.
     silent: tuple[SilentWorker, ...] = ()
     #: Lists that are named like a queue and that no worker takes from.
     stray_lists: tuple[OtherList, ...] = ()
 
     @property
     def attention(self) -> list[str]:
-        """What somebody should look at, as sentences that name what to do."""
-        told = [*_of_server(self.server), *_of_workers(self.workers, self.silent), *_of_queues(self.queues)]
-        return told + [_of_list(each) for each in self.stray_lists] + [_of_circuit(each) for each in self.circuits]
+        """Return what an operator should act on: sentences that name what to do."""
+        found = [*_of_server(self.server), *_of_workers(self.workers, self.silent), *_of_queues(self.queues)]
+        return found + [_of_list(each) for each in self.stray_lists] + [_of_circuit(each) for each in self.circuits]
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as a JSON object."""
         workers, silent = ([each.document() for each in found] for found in (self.workers, self.silent))
         return {**asdict(self), "workers": workers, "silent": silent, "attention": self.attention}
 
 
 def _of_server(server: Server) -> list[str]:
-    told = []
+    sentences = []
     if server.policy != "noeviction":
-        told.append(f"Redis may throw messages away: set maxmemory-policy to noeviction, it is {server.policy}.")
+        sentences.append(f"Redis may throw messages away: set maxmemory-policy to noeviction, it is {server.policy}.")
     if server.memory_limit and server.memory > 0.9 * server.memory_limit:
-        told.append(
+        sentences.append(
             "Redis' memory is more than 90 % full: workers wait when it is full. Raise maxmemory, or read results."
         )
     if not server.append_only:
-        told.append("Redis keeps no append-only file: a restart loses what waits. Set appendonly yes.")
-    return told
+        sentences.append("Redis keeps no append-only file: a restart loses what waits. Set appendonly yes.")
+    return sentences
 
 
-def _of_workers(found: Sequence[Worker], silent: Sequence[SilentWorker]) -> list[str]:
-    told = [f"{worker.name}: {worker.trouble}; restart it." for worker in found if worker.trouble]
-    told += [f"{worker.name}: {worker.warning}." for worker in found if worker.warning]
-    told += [f"{worker.name}: {worker.trouble}; restart it." for worker in silent if worker.is_recent]
-    return told if found else ["There is no living worker: start one with `celery -A tasks worker`.", *told]
+def _of_workers(found: Sequence[WorkerReport], silent: Sequence[SilentWorker]) -> list[str]:
+    sentences = [f"{worker.name}: {worker.trouble}; restart it." for worker in found if worker.trouble]
+    sentences += [f"{worker.name}: {worker.warning}." for worker in found if worker.warning]
+    sentences += [f"{worker.name}: {worker.trouble}; restart it." for worker in silent if worker.is_recent]
+    return sentences if found else ["There is no living worker: start one with `celery -A tasks worker`.", *sentences]
 
 
 def _of_queues(queues: Sequence[Queue]) -> list[str]:
-    told = []
+    sentences = []
     for queue in queues:
         if queue.workers:
             continue
@@ -127,10 +127,10 @@ def _of_queues(queues: Sequence[Queue]) -> list[str]:
         waiting = f"{messages} message{'s'[: messages != 1]} and " if messages else ""
         if queue.silent:
             names = ", ".join(queue.silent[:3]) + " …" * (len(queue.silent) > 3)
-            told.append(f"{queue.name}: {waiting}no living worker, since {names} went silent; restart it.")
+            sentences.append(f"{queue.name}: {waiting}no living worker, since {names} went silent; restart it.")
         elif messages:
-            told.append(f"{queue.name}: {waiting}no worker to consume it; start one with -Q.")
-    return told
+            sentences.append(f"{queue.name}: {waiting}no worker to consume it; start one with -Q.")
+    return sentences
 
 
 def _of_list(found: OtherList) -> str:
@@ -143,14 +143,14 @@ def _of_list(found: OtherList) -> str:
 def _of_circuit(circuit: CircuitState) -> str:
     who = f"{circuit.provider}, {'all accounts' if circuit.account == '*' else f'account {circuit.account}'}"
     if circuit.state == "held":
-        return f"{who}: not asked, because somebody said so ({circuit.reason}); `cardtoken circuit close` ends it."
+        return f"{who}: held open by an operator ({circuit.reason}); `cardtoken circuit close` ends it."
     if circuit.state == "paused":
         return f"{who}: not asked, because {circuit.reason}; asked again by itself, in {circuit.left or 0:.0f} s."
     return f"{who}: not asked, because it is sick; tried again by itself, see `cardtoken circuit list`."
 
 
-def look(redis: Redis) -> Status:
-    """Look once; a few dozen commands, none of which scans. Raises ``redis.RedisError``."""
+def look(redis: Redis) -> ServiceStatus:
+    """Read the state once, with a few dozen commands, none of which scans. Raises ``redis.RedisError``."""
     found = presence(redis)
     there = found.living
     # By Redis' clock, as all that is compared with it.
@@ -166,7 +166,7 @@ def look(redis: Redis) -> Status:
         pipeline.xlen(DEAD_LETTERS)
         pipeline.xlen(QUARANTINE)
         claimed, overdue, dead, odd = pipeline.execute()
-    return Status(
+    return ServiceStatus(
         at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         server=_server(redis),
         workers=there,
@@ -195,7 +195,7 @@ def _server(redis: Redis) -> Server:
     )
 
 
-def _queue(redis: Redis, name: str, there: Presence, others: Sequence[OtherList], now: datetime) -> Queue:
+def _queue(redis: Redis, name: str, there: FleetReport, others: Sequence[OtherList], now: datetime) -> Queue:
     with redis.pipeline(transaction=False) as pipeline:
         for each in (name, *(name + each for each in DEFAULT_PRIORITIES), f"lookup:given-back:{name}"):
             pipeline.llen(each)

@@ -14,8 +14,8 @@ from cardtoken.cli.exit_codes import Exit
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cardtoken.presence import Worker
-    from cardtoken.status import Status
+    from cardtoken.presence import WorkerReport
+    from cardtoken.status import ServiceStatus
 
 #: Seconds within which `health` has Redis' answer or says that there is none: a health check has a limit of its own.
 _HEALTH_SECONDS: Final = 4.0
@@ -63,7 +63,7 @@ def status(context: Context, watch: bool, interval: float, as_json: bool) -> Non
         time.sleep(interval)
 
 
-def _plain(found: "Status") -> list[str]:
+def _plain(found: "ServiceStatus") -> list[str]:
     """A line for each thing, its name first."""
     server = found.server
     lines = [f"redis {server.version} memory {server.memory} append_only {server.append_only} policy {server.policy}"]
@@ -80,7 +80,7 @@ def _plain(found: "Status") -> list[str]:
     return [*lines, *(f"attention {sentence}" for sentence in found.attention)]
 
 
-def _screen(found: "Status") -> "RenderableType":
+def _screen(found: "ServiceStatus") -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -122,7 +122,7 @@ def _screen(found: "Status") -> "RenderableType":
     return Group(*parts)
 
 
-def _worker(worker: "Worker") -> "Entry":
+def _worker(worker: "WorkerReport") -> "Entry":
     since = f"since {worker.started_at[5:16].replace('T', ' ')}"
     head: list[Piece] = [(worker.name, "cyan"), f"{worker.messages} of {worker.threads} messages"]
     return Entry(head, [_short(worker.queues), worker.version], since)

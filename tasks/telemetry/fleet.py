@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from redis import RedisError
 
 from cardtoken.circuits import CircuitState
-from cardtoken.status import Status
+from cardtoken.status import ServiceStatus
 
 #: Seconds for which one look serves, however many ask.
 _FRESH: Final = 2.0
@@ -20,11 +20,11 @@ _STATES: Final = {"closed": 0, "open": 1, "paused": 1, "trying": 1, "held": 2}
 class FleetCollector(Collector):
     """Queues, claims, dead letters, consumers and circuits. ``accounts``: of each provider that has any here."""
 
-    def __init__(self, look: Callable[[], Status], accounts: Mapping[str, Collection[str]]) -> None:
+    def __init__(self, look: Callable[[], ServiceStatus], accounts: Mapping[str, Collection[str]]) -> None:
         self._look = look
         self._accounts = accounts
         self._lock = threading.Lock()
-        self._found: Status | None = None
+        self._found: ServiceStatus | None = None
         self._at = float("-inf")
 
     def describe(self) -> list[Metric]:
@@ -50,7 +50,7 @@ class FleetCollector(Collector):
         yield _gauge("cardtoken_redis_memory_limit_bytes", "What it may use; 0: no limit.", found.server.memory_limit)
         yield self._circuits(found.circuits)
 
-    def _asked(self) -> Status | None:
+    def _asked(self) -> ServiceStatus | None:
         with self._lock:
             if monotonic() - self._at > _FRESH:
                 try:
@@ -77,7 +77,7 @@ def _gauge(name: str, words: str, value: float) -> Metric:
     return GaugeMetricFamily(name, words, value=value)
 
 
-def _of_queues(found: Status) -> Iterator[Metric]:
+def _of_queues(found: ServiceStatus) -> Iterator[Metric]:
     labels = ["queue"]
     waiting = GaugeMetricFamily("cardtoken_queue_messages", "Messages that wait in a queue.", labels=labels)
     delayed = GaugeMetricFamily("cardtoken_queue_delayed", "Messages that wait for their time.", labels=labels)
@@ -95,7 +95,7 @@ def _of_queues(found: Status) -> Iterator[Metric]:
     yield from (waiting, delayed, oldest, consumers)
 
 
-def _of_results(found: Status) -> Iterator[Metric]:
+def _of_results(found: ServiceStatus) -> Iterator[Metric]:
     kept = GaugeMetricFamily("cardtoken_result_queue_entries", "Results that a queue keeps.", labels=["queue"])
     labels = ["queue", "group"]
     lag = GaugeMetricFamily("cardtoken_consumer_lag", "Results that a group has not been given.", labels=labels)

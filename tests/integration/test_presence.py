@@ -4,7 +4,7 @@ import json
 import os
 from datetime import UTC, datetime
 
-from cardtoken.presence import LAST_REPORTS, REMEMBERED_SECONDS, WORKERS, SilentWorker, Worker, presence, workers
+from cardtoken.presence import LAST_REPORTS, REMEMBERED_SECONDS, WORKERS, SilentWorker, WorkerReport, presence, workers
 from sandbox.service import Service
 from sandbox.waiting import until
 from tasks.stores.presence import forget_dead_workers
@@ -77,9 +77,9 @@ def test_the_sweep_of_a_worker_removes_dead_ones(service: Service) -> None:
 def test_a_silent_worker_is_replaced_by_one_of_its_name_or_by_later_ones_for_its_queues() -> None:
     silent = SilentWorker("bulk@one", "one", ("lookup.opay.bulk", "lookup.afterpay.bulk"), 60, reported_at=1_000.0)
 
-    def living(name: str, *queues: str, second: int) -> Worker:
+    def living(name: str, *queues: str, second: int) -> WorkerReport:
         started = datetime.fromtimestamp(second, UTC).isoformat()
-        return Worker(name, "one", 1, 4, "1", started, queues, messages=0, still=0)
+        return WorkerReport(name, "one", 1, 4, "1", started, queues, messages=0, still=0)
 
     assert not silent.is_replaced([living("bulk@two", *silent.queues, second=900)]), "it was there before"
     assert not silent.is_replaced([living("bulk@two", silent.queues[0], second=1100)])

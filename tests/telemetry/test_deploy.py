@@ -6,7 +6,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from cardtoken.status import Status
+from cardtoken.status import ServiceStatus
 from sandbox.environment import ROOT
 from tasks.telemetry import metrics
 from tasks.telemetry.fleet import FleetCollector
@@ -18,10 +18,10 @@ _NAME = re.compile(r"\b(?:cardtoken|process)_[a-z_]+\b")
 def told() -> set[str]:
     """Names of all series that a worker has."""
 
-    def nothing() -> Status:
+    def nothing() -> ServiceStatus:
         from cardtoken.status import Group, Queue, ResultQueue, Server
 
-        return Status(
+        return ServiceStatus(
             at="",
             server=Server("", 0, 0, "", append_only=True, clients=0),
             workers=(),
