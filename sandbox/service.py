@@ -56,7 +56,7 @@ class Simulator:
         requests.post(f"{self.url}/_simulator/reset", timeout=10).raise_for_status()
 
 
-class Worker:
+class WorkerProcess:
     """A worker process: ``celery -A tasks worker``."""
 
     def __init__(self, environment: Mapping[str, str], *args: str, level: str = "INFO") -> None:
@@ -71,7 +71,7 @@ class Worker:
         return self
 
     def stop(self, grace: float = 20) -> int:
-        """SIGTERM; answers the exit status."""
+        """Send SIGTERM and return the exit status."""
         return self.child.stop(grace)
 
     def freeze(self) -> None:
@@ -110,9 +110,9 @@ class Service:
         }
 
     @contextmanager
-    def worker(self, *args: str, level: str = "INFO", **environment: str) -> Iterator[Worker]:
+    def worker(self, *args: str, level: str = "INFO", **environment: str) -> Iterator[WorkerProcess]:
         """A worker that consumes, until the end of the block."""
-        worker = Worker({**self.environment, **environment}, *args, level=level)
+        worker = WorkerProcess({**self.environment, **environment}, *args, level=level)
         try:
             with self.explained([worker]):
                 yield worker.ready()
@@ -120,7 +120,7 @@ class Service:
             worker.child.stop()
 
     @contextmanager
-    def explained(self, workers: Sequence[Worker]) -> Iterator[None]:
+    def explained(self, workers: Sequence[WorkerProcess]) -> Iterator[None]:
         """Let an exception say what these workers wrote last, and what is in Redis."""
         try:
             yield

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from soak.fleet import Fleet
 from soak.kills import GOAL, LEASE
 from soak.ledger import Count, Ledger
@@ -30,7 +30,7 @@ def redis_restarts(plan: Plan) -> Record:
         )
         ledger = Ledger(service.redis)
         half_and_half(ledger, plan.of(10_000, 200), plan.chance("work"))
-        with Fleet(lambda: Worker(service.environment), 2) as fleet:
+        with Fleet(lambda: WorkerProcess(service.environment), 2) as fleet:
             before = {worker.child.pid for worker in fleet.workers}
             for _ in moments(plan, ledger, count, "restart"):
                 server.kill()
@@ -64,7 +64,7 @@ def stops(plan: Plan) -> Record:
         )
         ledger = Ledger(service.redis)
         half_and_half(ledger, plan.of(10_000, 200), plan.chance("work"), tried_again=0.2)
-        with Fleet(lambda: Worker(service.environment), 2) as fleet:
+        with Fleet(lambda: WorkerProcess(service.environment), 2) as fleet:
             took = [
                 kinds[number](fleet, fleet.any(chance)) for number in moments(plan, ledger, len(kinds), "disturbance")
             ]
@@ -80,7 +80,7 @@ def stops(plan: Plan) -> Record:
     )
 
 
-def _terminated(fleet: Fleet, worker: Worker) -> float:
+def _terminated(fleet: Fleet, worker: WorkerProcess) -> float:
     """Tell it to end; answers the seconds that it took."""
     begun = time.monotonic()
     worker.child.terminate()
@@ -90,7 +90,7 @@ def _terminated(fleet: Fleet, worker: Worker) -> float:
     return time.monotonic() - begun
 
 
-def _frozen(_: Fleet, worker: Worker) -> float:
+def _frozen(_: Fleet, worker: WorkerProcess) -> float:
     worker.freeze()
     time.sleep(LEASE + 1)
     worker.child.send_signal(signal.SIGCONT)

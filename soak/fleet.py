@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from sandbox.service import Worker
+from sandbox.service import WorkerProcess
 
 #: Seconds in which a worker has to begin to consume.
 _PATIENCE = 120.0
@@ -17,10 +17,10 @@ _TAKEN_OVER = re.compile(r"(\d+) messages of a worker that died or froze")
 class Fleet:
     """So many workers; who ends one starts another at once."""
 
-    def __init__(self, start: Callable[[], Worker], size: int) -> None:
+    def __init__(self, start: Callable[[], WorkerProcess], size: int) -> None:
         self._start = start
         self._size = size
-        self.workers: list[Worker] = []
+        self.workers: list[WorkerProcess] = []
         self._ready: set[int] = set()
         self._taken_over = 0
         self.unexpected: list[str] = []
@@ -34,7 +34,7 @@ class Fleet:
             raise
         return self
 
-    def _wait_for(self, count: int) -> list[Worker]:
+    def _wait_for(self, count: int) -> list[WorkerProcess]:
         """So many that consume, as soon as there are."""
         end = time.monotonic() + _PATIENCE
         while len(ready := self.ready()) < count:
@@ -47,7 +47,7 @@ class Fleet:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def ready(self) -> list[Worker]:
+    def ready(self) -> list[WorkerProcess]:
         """Those that consume. One that ended by itself is noted and replaced."""
         for worker in list(self.workers):
             if (status := worker.child.poll()) is not None:
@@ -57,17 +57,17 @@ class Fleet:
                 self._ready.add(worker.child.pid)
         return [worker for worker in self.workers if worker.child.pid in self._ready]
 
-    def any(self, chance: random.Random) -> Worker:
+    def any(self, chance: random.Random) -> WorkerProcess:
         """One that consumes, as soon as there is one."""
         return chance.choice(self._wait_for(1))
 
-    def kill(self, worker: Worker) -> None:
+    def kill(self, worker: WorkerProcess) -> None:
         """SIGKILL, and another in its place."""
         worker.child.kill()
         worker.child.wait(10)
         self.replace(worker)
 
-    def replace(self, worker: Worker) -> Worker:
+    def replace(self, worker: WorkerProcess) -> WorkerProcess:
         """Another in the place of one that has ended."""
         self._taken_over += _told(worker)
         self.workers.remove(worker)
@@ -86,5 +86,5 @@ class Fleet:
             worker.child.wait(10)
 
 
-def _told(worker: Worker) -> int:
+def _told(worker: WorkerProcess) -> int:
     return sum(int(found[1]) for line in list(worker.lines) if (found := _TAKEN_OVER.search(line)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sandbox.environment import ROOT
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from soak.fleet import Fleet
 from soak.ledger import Ledger
 from soak.load import half_and_half, moments
@@ -44,7 +44,7 @@ def kills(plan: Plan) -> Record:
         )
         ledger = Ledger(service.redis)
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"))
-        fleet = Fleet(lambda: Worker(service.environment), WORKERS)
+        fleet = Fleet(lambda: WorkerProcess(service.environment), WORKERS)
         return _drain(plan, ledger, fleet, patience=_PATIENCE, goal=GOAL)
 
 
@@ -124,7 +124,7 @@ def fault_points(plan: Plan) -> Record:
                     service = Service(server, simulator, LEASE_SECONDS="1.5")
                     ledger = Ledger(service.redis)
                     at = plan.chance(point, number).randint(1, 3)
-                    victim = Worker({**service.environment, "FAULT_POINT": f"{point}:{at}"}).ready()
+                    victim = WorkerProcess({**service.environment, "FAULT_POINT": f"{point}:{at}"}).ready()
                     try:
                         _varied(ledger, f"{plan.seed}-{point}-{number}")
                         missed += victim.child.wait(30) != -signal.SIGKILL

@@ -13,7 +13,7 @@ from uuid import uuid4
 import psutil
 
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 from soak.record import Plan, Record, quantile
 
@@ -218,13 +218,13 @@ class _Shoppers:
 
 
 @contextmanager
-def _service(**environment: str) -> Iterator[tuple[Service, Callable[..., Worker]]]:
-    workers: list[Worker] = []
+def _service(**environment: str) -> Iterator[tuple[Service, Callable[..., WorkerProcess]]]:
+    workers: list[WorkerProcess] = []
     with RedisServer(appendonly=True) as server, Simulator("--latency", str(_LATENCY)) as simulator:
         service = Service(server, simulator, **environment)
 
-        def started(service: Service, *args: str) -> Worker:
-            worker = Worker(service.environment, *args)
+        def started(service: Service, *args: str) -> WorkerProcess:
+            worker = WorkerProcess(service.environment, *args)
             workers.append(worker)
             return worker.ready(60)
 
@@ -263,7 +263,7 @@ def _times(service: Service, names: list[str]) -> Iterator[float]:
             yield from calls["at"]
 
 
-def _memory(worker: Worker) -> float:
+def _memory(worker: WorkerProcess) -> float:
     return float(psutil.Process(worker.child.pid).memory_info().rss / (1 << 20))
 
 

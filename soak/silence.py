@@ -6,7 +6,7 @@ from typing import Final
 
 from sandbox.faulty_proxy import FaultyProxy
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 from soak.fleet import Fleet
 from soak.kills import GOAL
@@ -32,7 +32,7 @@ def silent(plan: Plan) -> Record:
         ledger = Ledger(service.redis)
         half_and_half(ledger, plan.of(5_000, 200), plan.chance("work"))
         total, chance, took, silenced = len(ledger.sent), plan.chance("silence"), [], 0
-        with Fleet(lambda: Worker({**service.environment, "REDIS_URL": way.url}), 2) as fleet:
+        with Fleet(lambda: WorkerProcess({**service.environment, "REDIS_URL": way.url}), 2) as fleet:
             before = {worker.child.pid for worker in fleet.ready()}
             for number in range(times):
                 mark = total * (number + chance.random()) / (times + 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sandbox.environment import ROOT
 from sandbox.processes import start
-from sandbox.service import Worker
+from sandbox.service import WorkerProcess
 
 _REDIS_PLUS = "celery_redis_plus.transport:Transport"
 
@@ -21,7 +21,7 @@ class UnavailableError(Exception):
     """What a run compares with cannot be had here; the text says why."""
 
 
-class StockWorker(Worker):
+class StockWorker(WorkerProcess):
     """``celery -A soak.stock_worker worker``, with as many threads as it makes calls at once."""
 
     def __init__(self, environment: Mapping[str, str], python: str = sys.executable) -> None:

@@ -8,7 +8,7 @@ from statistics import median
 import psutil
 
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 from soak.fleet import Fleet
 from soak.ledger import Ledger
@@ -30,7 +30,7 @@ def takeover(plan: Plan) -> Record:
             plan.progress(trial, trials, "taking over")
             ledger, reference = Ledger(service.redis), f"slow-5~{plan.seed}-{trial}"
             service.redis.delete("token-records:default")
-            victim = Worker(service.environment).ready()
+            victim = WorkerProcess(service.environment).ready()
             try:
                 ledger.push([ledger.prepare("opay", [reference], "interactive")])
                 until(lambda: service.redis.zcard("lookup:leases") or None)
@@ -86,7 +86,7 @@ def herd(plan: Plan) -> Record:
         with RedisServer() as server, serving(clock.answer) as provider, Simulator() as simulator:
             service = _timed(server, simulator, provider.url)
             options = ("-c", "2", "--without-gossip", "-Q", "lookup.opay.interactive")
-            with Fleet(lambda: Worker(service.environment, *options), size) as fleet:  # noqa: B023 - left before the next
+            with Fleet(lambda: WorkerProcess(service.environment, *options), size) as fleet:  # noqa: B023 - left before the next
                 time.sleep(3)
                 processes = [psutil.Process(worker.child.pid) for worker in fleet.workers]
                 redis = psutil.Process(server.pid)

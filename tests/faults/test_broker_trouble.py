@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sandbox.service import Service, Worker
+from sandbox.service import Service, WorkerProcess
 from sandbox.waiting import until
 from tests.faults.accounts import Ledger
 
@@ -19,7 +19,7 @@ _AGAIN = 3
 
 
 @contextmanager
-def outage(service: Service, ledger: Ledger, worker: Worker) -> Iterator[None]:
+def outage(service: Service, ledger: Ledger, worker: WorkerProcess) -> Iterator[None]:
     """Work before, during and after; afterwards the same process has served everything once, and soon."""
     ledger.send(["OPAY_TOKEN_visa~before"])
     ledger.settled()

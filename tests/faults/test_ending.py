@@ -16,7 +16,7 @@ import pytest
 from sandbox.environment import ROOT
 from sandbox.processes import Child, start, wait_for_line
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP]
@@ -38,14 +38,14 @@ def ends(child: Child, number: signal.Signals = signal.SIGTERM) -> None:
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_worker_that_waits_for_redis_ends_at_once(service: Service, number: signal.Signals) -> None:
-    worker = Worker({**service.environment, "REDIS_URL": AWAY})
+    worker = WorkerProcess({**service.environment, "REDIS_URL": AWAY})
     wait_for_line(worker.child, "is not there yet", 30)
     ends(worker.child, number)
 
 
 def test_a_worker_that_redis_does_not_answer_ends_at_once(service: Service) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        worker = Worker({**service.environment, "REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}/0"})
+        worker = WorkerProcess({**service.environment, "REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}/0"})
         silent.settimeout(30)
         connection, _ = silent.accept()
         with connection:
@@ -56,7 +56,7 @@ def test_a_worker_that_waits_for_a_redis_that_takes_writes_ends_at_once(service:
     service.redis.config_set("min-replicas-to-write", 1)
     pidfile = tmp_path / "worker.pid"
     try:
-        worker = Worker(service.environment, "--pidfile", str(pidfile))
+        worker = WorkerProcess(service.environment, "--pidfile", str(pidfile))
         wait_for_line(worker.child, "Redis takes no writes", 30)
         assert pidfile.exists()
         ends(worker.child)
@@ -82,7 +82,7 @@ def test_it_obeys_before_it_has_read_its_settings(service: Service, program: str
 
 def test_the_pidfile_is_gone_after_two_sigterms(service: Service, tmp_path: Path) -> None:
     pidfile = tmp_path / "worker.pid"
-    worker = Worker(service.environment, "--pidfile", str(pidfile)).ready()
+    worker = WorkerProcess(service.environment, "--pidfile", str(pidfile)).ready()
     service.send("opay", [{"opay_token": "OPAY_TOKEN_slow-8~pidfile"}])
     until(lambda: True if service.simulator.stats()["in_flight"] else None)
     assert int(pidfile.read_text(encoding="utf-8")) == worker.child.pid
@@ -96,7 +96,7 @@ def test_the_pidfile_is_gone_after_two_sigterms(service: Service, tmp_path: Path
 
 def test_sigterm_while_redis_is_frozen_is_over_within_the_bound(service: Service, tmp_path: Path) -> None:
     pidfile = tmp_path / "worker.pid"
-    worker = Worker({**service.environment, "HTTP_TOTAL_TIMEOUT": "1"}, "--pidfile", str(pidfile)).ready()
+    worker = WorkerProcess({**service.environment, "HTTP_TOTAL_TIMEOUT": "1"}, "--pidfile", str(pidfile)).ready()
     service.server.pause()
     try:
         begun = time.monotonic()

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from sandbox.service import Service, Worker
+from sandbox.service import Service, WorkerProcess
 from tasks.crash_points import POINTS
 from tests.faults.accounts import Ledger
 from tests.faults.conftest import LEASE
@@ -23,7 +23,7 @@ def work(ledger: Ledger, name: str) -> None:
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_killed_at_any_point_loses_nothing_and_doubles_nothing(service: Service, point: str) -> None:
     ledger = Ledger(service)
-    victim = Worker({**service.environment, "FAULT_POINT": f"{point}:2"}).ready()
+    victim = WorkerProcess({**service.environment, "FAULT_POINT": f"{point}:2"}).ready()
     for round_ in range(3):
         work(ledger, f"{point}-{round_}")
     assert victim.child.wait(20) == -signal.SIGKILL, "the point was not reached"
@@ -35,7 +35,7 @@ def test_a_worker_killed_at_any_point_loses_nothing_and_doubles_nothing(service:
 def test_what_was_published_before_a_death_is_not_asked_for_again(service: Service, point: str) -> None:
     ledger = Ledger(service)
     references = [f"OPAY_TOKEN_visa~once-{point}-{i}" for i in range(5)]
-    victim = Worker({**service.environment, "FAULT_POINT": point}).ready()
+    victim = WorkerProcess({**service.environment, "FAULT_POINT": point}).ready()
     ledger.send(references)
     assert victim.child.wait(20) == -signal.SIGKILL
     with service.worker():

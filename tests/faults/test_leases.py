@@ -4,7 +4,7 @@ import signal
 import time
 import uuid
 
-from sandbox.service import Service, Worker
+from sandbox.service import Service, WorkerProcess
 from sandbox.waiting import until
 from tests.faults.accounts import Ledger
 from tests.faults.conftest import LEASE
@@ -21,7 +21,7 @@ def test_a_message_that_takes_longer_than_the_lease_is_run_once(service: Service
 
 def test_a_frozen_worker_is_replaced_and_goes_on_afterwards(service: Service) -> None:
     ledger = Ledger(service)
-    frozen = Worker(service.environment).ready()
+    frozen = WorkerProcess(service.environment).ready()
     for number in range(5):
         ledger.send([f"OPAY_TOKEN_slow-1~frozen-{number}-{i}" for i in range(4)])
     until(lambda: True if service.redis.zcard("lookup:leases") == 5 else None)
@@ -43,7 +43,7 @@ def test_a_frozen_worker_is_replaced_and_goes_on_afterwards(service: Service) ->
 
 def test_a_killed_workers_messages_are_taken_over_soon_after_the_lease(service: Service) -> None:
     ledger = Ledger(service)
-    victim = Worker(service.environment).ready()
+    victim = WorkerProcess(service.environment).ready()
     ledger.send(["OPAY_TOKEN_slow-1~takeover"])
     until(lambda: True if service.redis.zcard("lookup:leases") == 1 else None)
     with service.worker():

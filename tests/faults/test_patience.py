@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 
 LOOKUPS = 3
@@ -21,7 +21,7 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def worker(service: Service) -> Iterator[Worker]:
+def worker(service: Service) -> Iterator[WorkerProcess]:
     with service.worker() as worker:
         yield worker
 
@@ -59,7 +59,7 @@ def limit_files(pid: int, more: int) -> None:
 
 
 def test_a_worker_without_a_file_descriptor_blames_neither_provider_nor_lookup(
-    service: Service, worker: Worker
+    service: Service, worker: WorkerProcess
 ) -> None:
     service.simulator.reset()
     found(service, service.send("opay", [{"opay_token": "OPAY_TOKEN_visa"}] * 3, lane="bulk"), 3)

@@ -3,14 +3,14 @@
 import time
 
 from sandbox.processes import wait_for_line
-from sandbox.service import Service, Worker
+from sandbox.service import Service, WorkerProcess
 from sandbox.waiting import until
 from tests.faults.accounts import Ledger
 
 THREADS = 2
 
 
-def cut(service: Service, worker: Worker) -> None:
+def cut(service: Service, worker: WorkerProcess) -> None:
     """Cut every connection of the worker's, and wait until it consumes again."""
     said = len(worker.lines)
     for client in service.redis.client_list():

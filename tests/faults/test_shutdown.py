@@ -6,7 +6,7 @@ import time
 import pytest
 
 from sandbox.processes import wait_for_line
-from sandbox.service import Service, Worker
+from sandbox.service import Service, WorkerProcess
 from sandbox.waiting import until
 from tests.faults.accounts import Ledger
 
@@ -60,7 +60,7 @@ def test_sigterm_gives_back_messages_that_were_not_begun(service: Service) -> No
 )
 def test_a_second_signal_gives_running_messages_back_too(service: Service, signals: list[signal.Signals]) -> None:
     ledger = Ledger(service)
-    worker = Worker(service.environment).ready()
+    worker = WorkerProcess(service.environment).ready()
     ledger.send([f"OPAY_TOKEN_slow-8~{signals}-{i}" for i in range(3)], lane="bulk")
     busy(service, 3)
     begun = time.monotonic()
@@ -92,7 +92,7 @@ def test_whatever_ends_a_worker_begins_no_call_any_more(service: Service, how: s
 
 
 def test_sigquit_under_a_backlog_takes_nothing_up_again(service: Service) -> None:
-    worker = Worker(service.environment, "-c", "8").ready()
+    worker = WorkerProcess(service.environment, "-c", "8").ready()
     for number in range(400):
         service.send("opay", [{"opay_token": f"OPAY_TOKEN_slow-0.05~backlog-{number}"}], lane="bulk")
     until(lambda: True if len(service.entries("token-records:default")) > 20 else None)
@@ -102,7 +102,7 @@ def test_sigquit_under_a_backlog_takes_nothing_up_again(service: Service) -> Non
 
 
 def test_sigterm_ends_a_worker_whose_redis_is_away(service: Service) -> None:
-    worker = Worker(service.environment).ready()
+    worker = WorkerProcess(service.environment).ready()
     service.send("opay", [{"opay_token": "OPAY_TOKEN_slow-1~away"}])
     busy(service, 1)
     service.server.kill()

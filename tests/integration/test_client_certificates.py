@@ -17,7 +17,7 @@ from cardtoken.cli import cardtoken
 from cardtoken.connection import Endpoint
 from cardtoken.errors import RedisUnavailableError
 from sandbox.redis_server import RedisServer, free_port
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from tests.tls_front import Files, TlsFront, make_files
 
 REQUEST = {"opay_token": "OPAY_TOKEN_visa"}
@@ -82,7 +82,7 @@ def test_a_worker_without_a_certificate_ends_with_what_is_wanted(
     front: TlsFront, files: Files, redis_server: RedisServer, simulator: Simulator
 ) -> None:
     environment = Service(redis_server, simulator).environment
-    worker = Worker({**environment, "REDIS_URL": url_of(front), "REDIS_CA_FILE": str(files.ca)})
+    worker = WorkerProcess({**environment, "REDIS_URL": url_of(front), "REDIS_CA_FILE": str(files.ca)})
     assert worker.child.wait(60) == 78
     assert f"Redis at 127.0.0.1:{front.port} wants a client certificate" in worker.log
     assert "REDIS_CERT_FILE and REDIS_KEY_FILE" in worker.log

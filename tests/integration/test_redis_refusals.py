@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from sandbox.processes import wait_for_line
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 from tasks.startup import StartupError, check_redis
 
@@ -90,7 +90,7 @@ def test_a_full_redis_is_told_once_at_the_start_and_at_a_reconnection(simulator:
     with RedisServer() as server:
         service = Service(server, simulator)
         service.redis.config_set("maxmemory", 1024)
-        worker = Worker(service.environment)
+        worker = WorkerProcess(service.environment)
         wait_for_line(worker.child, "Redis takes no writes", 40)
         time.sleep(1.5)  # in which it would say so again
         assert worker.log.count("maxmemory") == 1

@@ -11,7 +11,7 @@ from celery import Celery
 
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server, free_port
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 
 LOOKUPS = [{"opay_token": "OPAY_TOKEN_visa"}, {"opay_token": "OPAY_TOKEN_timeout-1~url"}]
@@ -83,7 +83,7 @@ def test_tls_with_a_private_authority_is_verified(simulator: Simulator, tmp_path
             assert [result["status"] for result in service.results(service.send("opay", LOOKUPS), 2)] == ["found"] * 2
             names = {client["name"] for client in service.redis.client_list() if client["laddr"].endswith(f":{port}")}
             assert "cardtoken-worker" in names
-        worker = Worker({**service.environment, "REDIS_URL": url, "REDIS_CA_FILE": str(tmp_path / "other.pem")})
+        worker = WorkerProcess({**service.environment, "REDIS_URL": url, "REDIS_CA_FILE": str(tmp_path / "other.pem")})
         assert worker.child.wait(20) == 78
         assert "certificate that cannot be verified" in worker.log
         assert "REDIS_CA_FILE" in worker.log

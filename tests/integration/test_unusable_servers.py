@@ -13,7 +13,7 @@ from cardtoken.cli import cardtoken
 from cardtoken.errors import RedisUnavailableError
 from sandbox.processes import start
 from sandbox.redis_server import RedisServer, find_server, free_port
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 
 REQUEST = {"opay_token": "OPAY_TOKEN_visa"}
@@ -74,7 +74,7 @@ def test_a_cluster_is_told_by_the_command_line(cluster: RedisServer) -> None:
 
 
 def test_a_worker_ends_at_a_cluster(cluster: RedisServer, simulator: Simulator) -> None:
-    worker = Worker({**Service(cluster, simulator).environment, "REDIS_URL": cluster.url})
+    worker = WorkerProcess({**Service(cluster, simulator).environment, "REDIS_URL": cluster.url})
     assert worker.child.wait(60) == 78
     assert f"Redis at 127.0.0.1:{cluster.port} is a node of a Redis Cluster" in worker.log
     assert "Sentinel (sentinel://)" in worker.log

@@ -16,7 +16,7 @@ from celery.events import EventReceiver
 
 from sandbox.processes import ChildEndedError, wait_for_line
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 
 SECRET = "OPAY_TOKEN_timeout-2~7c9e6679f3b4d3a1"
@@ -230,7 +230,7 @@ def test_a_result_waits_for_redis_to_come_back(fresh: Service) -> None:
 
 def test_a_worker_waits_for_a_redis_that_is_not_there_yet(fresh: Service) -> None:
     fresh.server.stop()
-    worker = Worker(fresh.environment)
+    worker = WorkerProcess(fresh.environment)
     wait_for_line(worker.child, "is not there yet", 20)
     fresh.server.start()
     worker.ready()
@@ -240,7 +240,7 @@ def test_a_worker_waits_for_a_redis_that_is_not_there_yet(fresh: Service) -> Non
 
 def test_a_redis_that_may_evict_is_refused(simulator: Simulator) -> None:
     with RedisServer(extra={"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}) as server:
-        worker = Worker(Service(server, simulator).environment)
+        worker = WorkerProcess(Service(server, simulator).environment)
         assert worker.child.wait(20) == 78
         assert "allkeys-lru" in worker.log
         assert "CONFIG SET maxmemory-policy noeviction" in worker.log
@@ -268,7 +268,7 @@ def test_a_redis_that_is_too_old_is_refused(fresh: Service) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=accept, daemon=True).start()
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
-        worker = Worker({**fresh.environment, "REDIS_URL": url})
+        worker = WorkerProcess({**fresh.environment, "REDIS_URL": url})
         assert worker.child.wait(20) == 78
     assert "version 5.0.14; 6.2 or later is needed" in worker.log
 
@@ -278,7 +278,7 @@ def test_a_password_that_redis_refuses_is_told_without_it(simulator: Simulator) 
         service = Service(server, simulator)
         url = server.url.replace("correct-horse", "wrong-battery")
         assert url != server.url
-        worker = Worker({**service.environment, "REDIS_URL": url})
+        worker = WorkerProcess({**service.environment, "REDIS_URL": url})
         assert worker.child.wait(20) == 78
         assert "refuses the user or password in REDIS_URL" in worker.log
         assert "wrong-battery" not in worker.log
@@ -302,7 +302,7 @@ def test_sigterm_lets_a_running_lookup_end_and_publishes_it(fresh: Service) -> N
 
 
 def test_a_worker_that_cannot_start_says_so_and_ends(fresh: Service) -> None:
-    worker = Worker({**fresh.environment, "HTTP_READ_TIMEOUT": "soon"})
+    worker = WorkerProcess({**fresh.environment, "HTTP_READ_TIMEOUT": "soon"})
     with pytest.raises(ChildEndedError):
         worker.ready()
     assert worker.child.returncode == 78

@@ -26,7 +26,7 @@ from kombu import Connection
 
 from sandbox.environment import ROOT
 from sandbox.redis_server import RedisServer, free_port
-from sandbox.service import OPERATOR, Service, Simulator, Worker
+from sandbox.service import OPERATOR, Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 from simulator.access import TOKEN_PREFIX
 from tests.browser.flower import Flower
@@ -290,7 +290,7 @@ def commands(service: Service, surfaces: Surfaces, folder: Path) -> None:
 def crashes(service: Service, surfaces: Surfaces, folder: Path) -> None:
     """A worker that is killed in the middle, one whose adapter breaks, and one that is stopped while it works."""
     sent = service.send("opay", [{"opay_token": f"OPAY_TOKEN_visa~{CARD}k"}], lane="bulk")
-    killed = Worker({**service.environment, "FAULT_POINT": "asked:1"}, "-Q", "lookup.opay.bulk", level="DEBUG")
+    killed = WorkerProcess({**service.environment, "FAULT_POINT": "asked:1"}, "-Q", "lookup.opay.bulk", level="DEBUG")
     until(killed.child.poll, 40)
     surfaces.add("log of a killed worker", killed.log)
     (folder / "sitecustomize.py").write_text(
@@ -318,7 +318,7 @@ def misconfigured(service: Service, surfaces: Surfaces) -> None:
         {"METRICS_PORT": MERCHANT_KEY, "LOG_FORMAT": CLIENT_SECRET},
     ]
     for given in wrong:
-        worker = Worker({**service.environment, **given}, level="DEBUG")
+        worker = WorkerProcess({**service.environment, **given}, level="DEBUG")
         assert worker.child.wait(30) == 78, worker.log
         surfaces.add(f"complaint about {', '.join(given)}", worker.log)
     command = [sys.executable, "-m", "celery", "-A", "tasks", "flower", "--address=0.0.0.0"]

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cardtoken.circuits import whole
 from sandbox.redis_server import RedisServer, free_port
-from sandbox.service import Service, Simulator, Worker
+from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 from tasks.telemetry import metrics
 
@@ -32,7 +32,7 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
 
 
 @contextmanager
-def measured(service: Service, *args: str, **environment: str) -> Iterator[tuple[Worker, int]]:
+def measured(service: Service, *args: str, **environment: str) -> Iterator[tuple[WorkerProcess, int]]:
     port = free_port()
     with service.worker(*args, METRICS_PORT=str(port), **environment) as worker:
         yield worker, port
@@ -143,7 +143,7 @@ def test_a_port_that_is_taken_is_refused_with_the_way_out(service: Service) -> N
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        worker = Worker({**service.environment, "METRICS_PORT": str(port)})
+        worker = WorkerProcess({**service.environment, "METRICS_PORT": str(port)})
         assert worker.child.wait(30) == 78
         assert f"METRICS_PORT {port}" in worker.log
         assert "port of its own" in worker.log
