@@ -172,17 +172,19 @@ def _failovers(plan: Plan, *, wait: bool, hang: bool = False) -> dict[str, Any]:
             return Counter(fields[b"lookup_id"].decode() for _, fields in client.xrange("token-records:default"))
 
         def idle() -> bool | None:
-            left = client.llen("lookup.opay.bulk") + client.zcard("lookup:leases")
+            waiting = client.llen("lookup.opay.bulk") + client.llen("lookup:given-back:lookup.opay.bulk")
+            left = waiting + client.zcard("lookup:leases") + client.zcard("lookup:delayed:lookup.opay.bulk")
             return True if not left else None
 
         until(idle, _PATIENCE, 0.2)
-        found = results()
+        found, quarantined = results(), client.xlen("lookup:quarantine")
         ended = [worker.lines[-1] for worker in workers if worker.child.poll() is not None]
     confirmed = set(producer.confirmed)
     return {
         "failovers": kills,
         "confirmed": len(confirmed),
         "lost": len(confirmed - found.keys()),
+        "in quarantine": quarantined,
         "second results": sum(found.values()) - len(found),
         "workers that ended": "; ".join(ended) or "none",
         "longest until pushed again s": round(longest, 1),
