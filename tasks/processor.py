@@ -153,7 +153,9 @@ class MessageProcessor:
         progress = MessageProgress()
         if message.redelivered:
             # Somebody had this message before; what they published is not asked for again.
-            for index in self.retry_until_redis_answers(lambda: self._results.published(message.task_id, list(left))):
+            out = self.retry_until_redis_answers(lambda: self._results.published(message.task_id, list(left)))
+            self._claims.published(message.claim_id, message.task_id, out)
+            for index in out:
                 left.pop(index, None)
         if message.revoked:
             self._fail(
@@ -248,6 +250,10 @@ class MessageProcessor:
         self._claims.release_unstarted(message.claim_id)
         return True
 
+    def note_deferral(self, message: Message, deferral: str, remaining: Sequence[Lookup]) -> None:
+        """Note which entry goes on with what remains of a message."""
+        self._claims.deferred(message.claim_id, deferral, message.task_id, [each.index for each in remaining])
+
     def retry_until_redis_answers(self, ask: Callable[[], T]) -> T:
         """Ask Redis until it answers. A worker that is told to end meanwhile gives its message back instead."""
         pause = _FIRST_PAUSE
@@ -273,6 +279,7 @@ class MessageProcessor:
         again = self.retry_until_redis_answers(
             lambda: self._results.publish(message.task_id, context.provider, message.lane, settled)
         )
+        self._claims.published(message.claim_id, message.task_id, [step.lookup.index for step in settled])
         crash_points.reached("published")
         for step in settled:
             context.observer.settled(message.lane, message.task_id, step)
@@ -337,6 +344,7 @@ def _taken(
     # Made once: where Redis' answer is lost, the same is put again, and not another.
     headers = {DEFERRAL: uuid4().hex}
     exception = shared.retry_until_redis_answers(lambda: _retry(task, kwargs, reason, at, headers))
+    shared.note_deferral(message, headers[DEFERRAL], remaining)
     crash_points.reached("deferred")
     if progress.postponed:
         # Not what is merely held: while a provider is down that would be a line for each message, again and again.

@@ -10,22 +10,24 @@ import logging
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from redis import Redis
 
 from cardtoken.other_lists import DEFAULT_PRIORITIES
 from tasks import crash_points
+from tasks.broker.proof import Proof
 from tasks.stores import keys
 from tasks.stores.clock import RedisClock, uptime
 from tasks.telemetry import metrics
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Claims in one call of a script: it holds up Redis for a few milliseconds at most.
 _CHUNK = 200
@@ -86,7 +88,9 @@ class Claims:
         self._held: dict[str, _Held] = {}
         #: How many deliveries of each claim are yet to end that have nothing to do with it any more.
         self._void: Counter[str] = Counter()
-        self._ended: deque[str] = deque()
+        self._ended: deque[tuple[str, Proof]] = deque()
+        #: What has come of claims whose deliveries have not ended yet.
+        self._proofs: dict[str, Proof] = {}
         self._returned: deque[str] = deque()
         #: Those that were taken from, whose delays are repaired.
         self._queues: set[str] = set()
@@ -100,8 +104,11 @@ class Claims:
         self.wake: Callable[[], None] = lambda: None
         self._scripts = {
             name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
-            for name in ("claim", "settle", "renew", "expire", "delay", "suspect", "repair", "recover")
+            for name in ("claim", "renew", "expire", "delay", "suspect", "repair", "recover")
         }
+        fences = files("tasks.stores").joinpath("fence.lua").read_text(encoding="utf-8")
+        settle = files(__package__).joinpath("settle.lua").read_text(encoding="utf-8")
+        self._scripts["settle"] = redis.register_script(fences + settle)
         self._redis = redis
 
     def __len__(self) -> int:
@@ -138,7 +145,7 @@ class Claims:
     def _recover(self) -> None:
         """Give back what was claimed by a call whose answer did not arrive, and would wait for its lease."""
         with self._lock:
-            known = [*self._held, *self._ended, *self._returned]
+            known = [*self._held, *(claim_id for claim_id, _ in self._ended), *self._returned]
         if back := int(self._scripts["recover"](keys=[keys.LEASES], args=[self.worker, *known])):
             logger.warning("%d messages whose taking was not confirmed went back to their queues", back)
 
@@ -156,6 +163,17 @@ class Claims:
             self._void[claim_id] += 1
             return False
 
+    def published(self, claim_id: str, task_id: str, indexes: Iterable[int]) -> None:
+        """Note that the results of these lookups of a claim are out: where they are missing, it does not end."""
+        with self._lock:
+            self._proofs.setdefault(claim_id, Proof()).published.update((task_id, index) for index in indexes)
+
+    def deferred(self, claim_id: str, deferral: str, task_id: str, indexes: Iterable[int]) -> None:
+        """Note that the entry ``deferral`` goes on with these lookups of a claim."""
+        with self._lock:
+            proof = self._proofs.setdefault(claim_id, Proof())
+            proof.deferral, proof.deferred = deferral, frozenset((task_id, index) for index in indexes)
+
     def end(self, claim_id: str) -> None:
         """The claim's work is done and published. Costs no round trip: the next :meth:`settle` says it."""
         with self._lock:
@@ -163,7 +181,7 @@ class Claims:
                 self._void -= Counter((claim_id,))
                 return
             self._held.pop(claim_id, None)
-            self._ended.append(claim_id)
+            self._ended.append((claim_id, self._proofs.pop(claim_id, Proof())))
         crash_points.reached("ended")
         self.wake()
 
@@ -171,6 +189,7 @@ class Claims:
         """The claim goes back to the front of its queue, at the next :meth:`settle`."""
         with self._lock:
             self._held.pop(claim_id, None)
+            self._proofs.pop(claim_id, None)
             self._returned.append(claim_id)
         self.wake()
 
@@ -197,20 +216,26 @@ class Claims:
     def settle(self) -> None:
         """Tell Redis what has ended and what goes back; where it cannot be told, that is kept for the next time."""
         while self.unsettled:
-            ended = _some(self._ended)
-            returned = _some(self._returned)
+            ended = _some(self._ended, lambda each: 1 + len(each[1]))
+            returned = _some(self._returned, lambda _: 1)
+            proofs = [part for claim_id, proof in ended for part in (claim_id, *proof.arguments())]
             try:
-                self._scripts["settle"](keys=[keys.LEASES], args=[self.worker, len(ended), *ended, *returned])
+                missing = self._scripts["settle"](
+                    keys=[keys.LEASES], args=[self.worker, len(ended), *proofs, *returned]
+                )
             except BaseException:
                 self._ended.extendleft(reversed(ended))
                 self._returned.extendleft(reversed(returned))
                 raise
+            if missing:
+                logger.warning("Redis lacks what it had confirmed: %d messages are worked on again", missing)
             crash_points.reached("settled")
 
     def forget(self, claim_id: str) -> None:
         """The claim is in other hands by now, with its entry."""
         with self._lock:
             self._held.pop(claim_id, None)
+            self._proofs.pop(claim_id, None)
 
     def postpone(self, claim: Claim, due: datetime) -> None:
         """Let a claim wait in Redis until it is due."""
@@ -323,9 +348,12 @@ def _claim(fields: Sequence[Any]) -> Claim:
     )
 
 
-def _some(waiting: deque[str]) -> list[str]:
-    some: list[str] = []
+def _some(waiting: deque[T], size_of: Callable[[T], int]) -> list[T]:
+    """Take from the front what one call of a script may hold."""
+    some: list[T] = []
+    size = 0
     with contextlib.suppress(IndexError):  # whoever else settles may have taken the last one
-        while len(some) < _CHUNK:
+        while size < _CHUNK:
             some.append(waiting.popleft())
+            size += size_of(some[-1])
     return some

@@ -1,24 +1,54 @@
--- End claims, and give claims back.
+-- End claims, and give claims back. fence.lua comes before it.
 --
 -- KEYS[1]  leases
 -- ARGV[1]  worker
--- ARGV[2]  how many of the following ids are ended; the rest are given back
--- then claim ids
+-- ARGV[2]  how many claims are ended
+-- then for each of them: claim id, claim id of the entry that goes on with it ("": none), number of lookups that were
+--   published and of lookups that go on, then bucket and member of the fence of each
+-- then the ids of claims that are given back
 --
--- An ended claim is gone, whoever holds it now: its results are out. One is given back only by the worker that holds
--- it, to the front of its queue. Answers how many were given back.
+-- An ended claim is gone, whoever holds it now: its results are out. Where they are not, because they went with a primary
+-- that was replaced, or what goes on with it did, it goes back to be worked on again. A claim is given back only by the
+-- worker that holds it, to the front of its queue. Return how many went back because something is missing.
 
-local ended = tonumber(ARGV[2])
-local back = 0
-for i = 3, #ARGV do
-  local id = ARGV[i]
+local function is_out(bucket, member)
+  return seek(today, bucket, member) == true or seek(today - 1, bucket, member) == true
+    or seek(today + 1, bucket, member) == true
+end
+
+local at = 3
+local function are_out(count)
+  local out = true
+  for _ = 1, count do
+    out = out and is_out(tonumber(ARGV[at]), ARGV[at + 1])
+    at = at + 2
+  end
+  return out
+end
+
+local function give_back(id)
   local key = 'lookup:claim:' .. id
-  if i - 2 <= ended then
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('UNLINK', key)
-  elseif redis.call('HGET', key, 'worker') == ARGV[1] and redis.call('ZREM', KEYS[1], id) == 1 then
+  if redis.call('HGET', key, 'worker') == ARGV[1] and redis.call('ZREM', KEYS[1], id) == 1 then
     redis.call('RPUSH', 'lookup:given-back:' .. redis.call('HGET', key, 'queue'), id)
-    back = back + 1
+    return 1
+  end
+  return 0
+end
+
+local missing = 0
+for _ = 1, tonumber(ARGV[2]) do
+  local id, deferral, published, deferred = unpack(ARGV, at, at + 3)
+  at = at + 4
+  local over = are_out(tonumber(published))
+  local went_on = are_out(tonumber(deferred))
+  if over and (went_on or redis.call('EXISTS', 'lookup:claim:' .. deferral) == 1) then
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('UNLINK', 'lookup:claim:' .. id)
+  else
+    missing = missing + give_back(id)
   end
 end
-return back
+for i = at, #ARGV do
+  give_back(ARGV[i])
+end
+return missing

@@ -15,9 +15,11 @@ from redis import Redis
 from cardtoken.contract import Category, Lane, LookupResult, OpayRequest, TokenRecord
 from cardtoken.secret import CardToken
 from sandbox.redis_server import RedisServer
+from tasks.broker.claims import Claims
 from tasks.lookups.lookup import Lookup, Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
 from tasks.lookups.reader import RequestReader
+from tasks.stores.clock import RedisClock
 from tasks.stores.results import Bounds, ResultStore
 
 DEFAULT, DEAD_LETTERS, REGISTRY = "token-records:default", "lookup:dead-letters", "lookup:result-queues"
@@ -297,3 +299,48 @@ def test_no_key_and_no_fence_holds_what_was_asked_for(redis: Redis, store: Resul
     assert all(re.fullmatch(r"lookup:fence:\d+:0:\d+", key) for key in others)
     members: list[Any] = [list(redis.smembers(key)) for key in others]
     assert all(re.fullmatch(rb"-?\d+", member) for found in members for member in found)
+
+
+def test_a_claim_whose_results_went_with_a_lost_primary_is_worked_on_again(redis: Redis, store: ResultStore) -> None:
+    """A primary that hung confirms a publication that its successor knows nothing of."""
+    queue = "lookup.opay.bulk"
+    claims = Claims(redis, 60, 1000, RedisClock(redis))
+    redis.lpush(queue, b"message")
+
+    def is_over() -> bool:
+        [claim] = claims.take([queue], 1)[0]
+        claims.published(claim.id, TASK, [0, 1])
+        claims.end(claim.id)
+        claims.settle()
+        assert redis.zcard("lookup:leases") == 0
+        return not redis.exists(f"lookup:claim:{claim.id}")
+
+    assert not is_over(), "both are missing"
+    publish(store, settled(FOUND, 1))
+    assert not is_over(), "one is missing"
+    publish(store, settled(FOUND, 2))
+    assert is_over()
+    assert claims.take([queue], 1)[0] == []
+
+
+def test_a_claim_ends_where_what_goes_on_with_it_is_there_or_is_over(redis: Redis, store: ResultStore) -> None:
+    queue = "lookup.opay.bulk"
+    claims = Claims(redis, 60, 1000, RedisClock(redis))
+    redis.lpush(queue, b"message")
+
+    def is_over() -> bool:
+        [claim] = claims.take([queue], 1)[0]
+        claims.deferred(claim.id, "d1", TASK, [0, 1])
+        claims.end(claim.id)
+        claims.settle()
+        return not redis.exists(f"lookup:claim:{claim.id}")
+
+    assert not is_over(), "it is worked on again: nothing goes on with it"
+    publish(store, settled(FOUND, 1))
+    assert not is_over(), "one of two is out"
+    publish(store, settled(FOUND, 2))
+    assert is_over()
+    redis.flushall()
+    redis.lpush(queue, b"another")
+    claims.defer("d1", queue, b"deferred", datetime.now(UTC) + timedelta(hours=1))
+    assert is_over()
