@@ -17,6 +17,7 @@ from tasks.broker.heartbeat import LoopHeartbeat
 from tasks.broker.intake import Intake
 from tasks.broker.queue_limits import QueueLimits
 from tasks.calls.admission import Admission
+from tasks.calls.attempt import Attempts
 from tasks.calls.engine import Engine
 from tasks.calls.retry import UNREADABLE, RetryPolicy
 from tasks.calls.threads import CallThreads
@@ -93,19 +94,23 @@ def assemble(
             observer=observers[name],
             reader=RequestReader(model=provider.request, deadlines=deadlines, result_queues=settings.result_queues),
             engine=Engine(
-                provider,
-                # Read with the provider's own model, so they are its accounts.
-                cast("dict[str, Account]", configuration.accounts.get(name, {})),
-                http=http,
-                policies=policies,
-                threads=CallThreads(
+                Attempts(
+                    provider,
+                    # Read with the provider's own model, so they are its accounts.
+                    cast("dict[str, Account]", configuration.accounts.get(name, {})),
+                    send=http.send,
+                    call_timeout=settings.http_total_timeout,
+                    policies=policies,
+                    admission=Admission(name, configuration.accounts.get(name, {}), circuits, limits_of_all),
+                    observer=observers[name],
+                    not_found_grace=pacing[name].not_found_grace,
+                    stopping=stopping,
+                    now=clock.now,
+                ),
+                CallThreads(
                     settings.provider_concurrency, f"{name}-call", _kept_for_interactive(name, settings, heartbeat)
                 ),
-                guard=Admission(name, configuration.accounts.get(name, {}), circuits, limits_of_all),
-                observer=observers[name],
-                not_found_grace=pacing[name].not_found_grace,
-                stopping=stopping,
-                now=clock.now,
+                stopping,
             ),
         )
         for name, provider in PROVIDERS.items()
@@ -138,7 +143,7 @@ def assemble(
         lambda: (heartbeat.queues, len(claims), heartbeat.loop_stalled_seconds),
         clock=clock,
         # One call may take so long, and be the only one.
-        stalled=lambda: max(0.0, *(each.stalled - settings.http_total_timeout for each in engines)),
+        stalled=lambda: max(0.0, *(each.stalled_seconds - settings.http_total_timeout for each in engines)),
     )
     return Worker(
         lookups=MessageProcessor(
@@ -174,5 +179,5 @@ def _kept_for_interactive(provider: str, settings: Settings, heartbeat: LoopHear
 
 def _shut(contexts: Mapping[str, ProviderContext]) -> Callable[[str], float | None]:
     """For the queue_limits: in how many seconds the provider of a bulk queue may be tried, while it cannot be asked."""
-    guards = {queues.queue_name(name, Lane.BULK): context.engine.guard for name, context in contexts.items()}
-    return lambda queue: guards[queue].left() if queue in guards else None
+    admissions = {queues.queue_name(name, Lane.BULK): context.engine.admission for name, context in contexts.items()}
+    return lambda queue: admissions[queue].seconds_until_trial() if queue in admissions else None

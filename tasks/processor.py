@@ -238,7 +238,7 @@ class MessageProcessor:
         Its lookups wait in Redis then, as they came. Where there are accounts that can be asked, it must not stand
         before them.
         """
-        if not self._desks[provider].engine.guard.holds_all:
+        if not self._desks[provider].engine.admission.blocks_all:
             return False
         reasons = {step.reason for step in held}
         if message.lane is Lane.INTERACTIVE and Reason.RETRY_AFTER in reasons:

@@ -1,5 +1,6 @@
 """Calls to the simulated providers as a worker makes them, without a worker: accounts, requests, lookups, engines."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,12 +13,13 @@ from cardtoken.secret import CardToken, Secret
 from sandbox.environment import CLIENT, CLIENT_SECRET, MERCHANT, PRIVATE_KEY
 from sandbox.service import Simulator
 from tasks.calls.admission import Admission
-from tasks.calls.engine import Engine, Step
+from tasks.calls.attempt import Attempts
+from tasks.calls.engine import Engine
 from tasks.calls.retry import RetryPolicy
 from tasks.calls.threads import CallThreads
 from tasks.http.client import HttpClient, Limits
 from tasks.http.messages import HttpRequest
-from tasks.lookups.lookup import Lookup, Settled
+from tasks.lookups.lookup import Lookup, Settled, Step
 from tasks.lookups.reader import RequestReader
 from tasks.providers import PROVIDERS, afterpay, opay
 from tasks.providers.provider import Account, Provider, Query
@@ -127,16 +129,20 @@ class Engines:
 
     def __call__(self, provider: str | Provider[Any], concurrency: int = 8, max_attempts: int = 5) -> Engine:
         chosen = PROVIDERS[provider] if isinstance(provider, str) else provider
-        engine = Engine(
+        stopping = threading.Event()
+        # A name of its own: what one test's provider suffers must not open the circuit of another's.
+        circuits, limits = Circuits(self._redis, 30), RateLimits(self._redis, {}, 0.2)
+        attempts = Attempts(
             chosen,
             {"default": self._accounts[chosen.name]},
-            http=self._http,
+            send=self._http.send,
+            call_timeout=self._http.limits.total,
             policies={lane: RetryPolicy(0.01, 0.1, max_attempts) for lane in Lane},
-            threads=CallThreads(concurrency, "call"),
-            # A name of its own: what one test's provider suffers must not open the circuit of another's.
             observer=Observer(chosen.name, chosen.codes),
             now=lambda: datetime.now(UTC),
-            guard=Admission(uuid4().hex, ["default"], Circuits(self._redis, 30), RateLimits(self._redis, {}, 0.2)),
+            admission=Admission(uuid4().hex, ["default"], circuits, limits),
+            stopping=stopping,
         )
+        engine = Engine(attempts, CallThreads(concurrency, "call"), stopping)
         self._engines.append(engine)
         return engine

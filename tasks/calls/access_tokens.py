@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -11,14 +10,12 @@ from typing import Any
 from cardtoken.contract import Category
 from cardtoken.error_description import describe_error
 from cardtoken.secret import Secret
-from tasks.http.messages import HttpRequest, HttpResponse
+from tasks.http.messages import Exchange, HttpResponse
 from tasks.lookups.outcomes import Failure
 from tasks.providers.provider import AccessToken, AccessTokens, Account
 from tasks.telemetry import reports
 
 logger = logging.getLogger(__name__)
-
-Send = Callable[[HttpRequest, float | None], HttpResponse | Failure]
 
 #: A token is renewed when this part of its life is left, and at least so many seconds before its end.
 _MARGIN = 0.1
@@ -41,7 +38,7 @@ class AccessTokenCache:
     endpoint that hangs costs one wait and not one for each thread.
     """
 
-    def __init__(self, scheme: AccessTokens[Any], account: Account, send: Send) -> None:
+    def __init__(self, scheme: AccessTokens[Any], account: Account, send: Exchange) -> None:
         self._scheme = scheme
         self._account = account
         self._send = send

@@ -57,16 +57,16 @@ class CallThreads:
         try:
             run(*given)
         finally:
-            self._end_here(lane)
+            self._end_inline(lane)
 
     @property
-    def stalled(self) -> float:
+    def stalled_seconds(self) -> float:
         """Seconds for which calls have been waiting or running, and none has begun or ended."""
         with self._changed:
             return monotonic() - self._progressed if self._waits() else 0.0
 
     @contextmanager
-    def here(self, lane: Lane) -> Iterator[bool]:
+    def inline(self, lane: Lane) -> Iterator[bool]:
         """Make a call in this thread instead, which counts like one of the others; False where none is free now.
 
         Handing a call to another thread and its outcome back takes a quarter of all that a single lookup costs.
@@ -79,9 +79,9 @@ class CallThreads:
             yield free
         finally:
             if free:
-                self._end_here(lane)
+                self._end_inline(lane)
 
-    def _end_here(self, lane: Lane) -> None:
+    def _end_inline(self, lane: Lane) -> None:
         with self._changed:
             self._end(lane)
             if any(self._waiting.values()):

@@ -3,6 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
+
+from tasks.lookups.outcomes import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +33,20 @@ Answered = OrderedDict[str, int]
 Believed = Callable[[HttpResponse, Answered], bool]
 #: Makes a request once more, for a provider that wants something new in each.
 Again = Callable[[], HttpRequest]
+#: One exchange, until a moment of ``time.monotonic``.
+Exchange = Callable[[HttpRequest, float | None], HttpResponse | Failure]
+
+
+class Send(Protocol):
+    """Makes one exchange; see ``HttpClient.send``."""
+
+    def __call__(
+        self,
+        request: HttpRequest,
+        until: float | None = None,
+        /,
+        *,
+        alone: bool = False,
+        believed: Believed | None = None,
+        again: Again | None = None,
+    ) -> HttpResponse | Failure: ...

@@ -123,3 +123,7 @@ class Postponed:
 
     lookup: Lookup
     why: Failure | NotFound
+
+
+#: What a run of the engine makes of a lookup.
+Step = Settled | Postponed | Blocked | NotStarted

@@ -1,17 +1,17 @@
--- One account's circuit: counts how its calls ended, opens it, and lets one call through to see whether to close it.
+-- One account's circuit: counts the outcomes of its calls, opens it, and lets one call through as a trial to close it.
 --
 -- KEYS[1]  the account's counts
--- KEYS[2]  circuits that are open: name → when one may try again, in milliseconds
--- KEYS[3]  circuits that somebody holds open: name → until when
+-- KEYS[2]  circuits that are open: name → when a trial is due, in milliseconds
+-- KEYS[3]  circuits that an operator holds open: name → until when
 -- KEYS[4]  circuits that are open because the provider asked to be left alone: name → category, and for how many ms
 -- ARGV[1]  name of the circuit, ARGV[2] of its whole provider's
--- ARGV[3]  calls that ended well, ARGV[4] badly, since this was said last
--- ARGV[5]  'ask' for leave to try an open one; how such a try ended: 'well', 'badly', or 'nothing' where it says nothing of
+-- ARGV[3]  calls that succeeded, ARGV[4] failed, since the last report
+-- ARGV[5]  'ask' for the trial of an open one; how a trial ended: 'well', 'badly', or 'nothing' where it shows nothing about
 --          the provider; or ''
 -- ARGV[6]  window in milliseconds, ARGV[7] calls in it before anything is concluded, ARGV[8] share of bad ones that opens;
 --          as many bad calls in a row open it too, whatever there was before them in the window
 -- ARGV[9]  milliseconds that it is open: at first, ARGV[10] and at most
--- ARGV[11] milliseconds after which a try that nobody has told about counts as none
+-- ARGV[11] milliseconds after which a trial that has not been reported is abandoned
 -- ARGV[12] category of the answer by which the provider asked to be left alone, or ''
 -- ARGV[13] for how many milliseconds it asked; 0: it did not say
 -- Returns 'closed', 'try', or 'open'; the milliseconds for which it stays so; and the category by which the provider asked

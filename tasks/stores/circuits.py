@@ -1,8 +1,8 @@
-"""Circuits, shared by the fleet: whether an account of a provider may be asked at all.
+"""Circuits, shared by the fleet: whether an account of a provider may be called at all.
 
-A circuit is open while its provider is sick, while it has asked to be left alone, or while a person holds it open.
-Counts and decisions are in Redis, in one script; each worker keeps a copy of which circuits are open, so that Redis is
-not asked before a call while all is well.
+A circuit is open while its provider is down, while the provider has asked to be left alone, or while an operator holds
+it open. Counts and decisions are in Redis, in one script; each worker keeps a copy of which circuits are open, so that
+Redis is not asked before a call while all is well.
 """
 
 import logging
@@ -22,22 +22,22 @@ from tasks.calls.admission import Circuit
 
 logger = logging.getLogger(__name__)
 
-#: Seconds over which calls are counted, how many there have to be, and the share of bad ones that opens a circuit.
+#: Seconds over which calls are counted, their lowest number, and the share of failed ones that opens a circuit.
 WINDOW: Final = 10.0
 VOLUME: Final = 20
 SHARE: Final = 0.5
-#: Seconds that it is open: at first, doubled each time that a try ends badly, and at most.
+#: Seconds that it is open: at first, doubled after each failed trial, and at most.
 FIRST: Final = 1.0
 LONGEST: Final = 15.0
-#: The longest, in seconds, that a provider is left alone because it asked for that, before one lookup asks whether it
-#: still holds: a slip in a Retry-After must not silence an account for a day.
+#: The longest, in seconds, that a provider is left alone because it asked for that, before a trial: a mistake in a
+#: Retry-After must not silence an account for a day.
 LONGEST_ASKED: Final = 900.0
-#: Seconds between two looks at what the other workers know.
+#: Seconds between two refreshes from Redis.
 PAUSE: Final = 0.5
-#: Seconds after which leave to try is asked for again where somebody else is trying.
+#: Seconds after which a trial is asked for again while another worker makes one.
 TRYING: Final = 0.25
-#: Bad calls that are told at once, and not at the next look.
-_AT_ONCE: Final = 5
+#: This many failed calls are reported at once, and not at the next refresh.
+_REPORT_AT_ONCE: Final = 5
 
 
 CLOSED: Final = Circuit()
@@ -45,7 +45,7 @@ CLOSED: Final = Circuit()
 
 @dataclass(slots=True)
 class _Counts:
-    """Calls that Redis has not been told of yet."""
+    """Calls that have not been reported to Redis yet."""
 
     good: int = 0
     bad: int = 0
@@ -53,7 +53,7 @@ class _Counts:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """An open circuit: until when, and since when that is known, on this process's clock."""
+    """An open circuit: until when, and since when that is known, by this process's monotonic clock."""
 
     until: float
     known: float
@@ -64,8 +64,8 @@ class _Open:
 class Circuits:
     """All circuits, as this worker sees them. Every method may be called from any thread.
 
-    ``patience`` is how many seconds a try may take before another worker may make one. Where Redis cannot answer, a
-    circuit is taken to be as it was last known.
+    A trial that is not reported within ``patience`` seconds is abandoned: another worker may make one. While Redis
+    cannot be reached, a circuit counts as it was last known.
     """
 
     def __init__(self, redis: Redis, patience: float) -> None:
@@ -79,12 +79,13 @@ class Circuits:
         self._counts: defaultdict[tuple[str, str], _Counts] = defaultdict(_Counts)
 
     def acquire(self, provider: str, account: str) -> Circuit:
-        """Whether the account may be asked; one that has been open long enough may be tried, by one worker."""
+        """Return the state of the account's circuit. If a trial is due, one worker of the fleet is given it."""
         known = self.known(provider, account)
-        return self._say(provider, account, "ask") if known.left is not None and known.left <= 0 else known
+        is_due = known.seconds_until_trial is not None and known.seconds_until_trial <= 0
+        return self._run_script(provider, account, "ask") if is_due else known
 
     def known(self, provider: str, account: str) -> Circuit:
-        """The same as far as this worker knows: ``left`` is 0 or less once it may be tried. Asks nothing of Redis."""
+        """Return the state as far as this worker knows, without a round trip to Redis and without a trial."""
         if not self._open:
             return CLOSED
         names = (circuit_name(provider, account), whole(provider))
@@ -95,7 +96,7 @@ class Circuits:
         return Circuit(last.until - monotonic(), asked=last.asked)
 
     def closed_for(self, provider: str, account: str) -> float | None:
-        """Seconds since this worker heard that it was closed again; None where it has never been open."""
+        """Return the seconds since this worker saw it closed again; None if it has never been open."""
         at = [
             self._closed_at[name]
             for name in (circuit_name(provider, account), whole(provider))
@@ -104,65 +105,67 @@ class Circuits:
         return monotonic() - max(at) if at else None
 
     def record(self, provider: str, account: str, *, healthy: bool) -> None:
-        """A call ended; told to Redis with others, and soon where it ended badly."""
+        """Record an outcome. It is reported to Redis with others, failures sooner."""
         with self._lock:
             counts = self._counts[provider, account]
             counts.good += healthy
             counts.bad += not healthy
-            now = counts.bad >= _AT_ONCE
+            now = counts.bad >= _REPORT_AT_ONCE
         if now:
-            self._say(provider, account, "")
+            self._run_script(provider, account, "")
 
     def report_trial(self, provider: str, account: str, *, healthy: bool | None) -> Circuit:
-        """A try ended; None: in a way that says nothing of the provider. Returns what the circuit is now."""
-        return self._say(provider, account, "nothing" if healthy is None else "well" if healthy else "badly")
+        """Record a trial; ``healthy`` is None if it showed nothing. Return the state of the circuit after it."""
+        return self._run_script(provider, account, "nothing" if healthy is None else "well" if healthy else "badly")
 
     def leave_alone(self, provider: str, account: str, asked: Category, seconds: float, *, trial: bool) -> Circuit:
-        """The provider asked for this, by an answer of that category; 0 seconds: it did not say for how long.
+        """Open the circuit because the provider asked for it, in an answer of this category.
 
-        Then it is left alone for as long as a sick one: a second at first, longer each time. Returns what the circuit
-        is now.
+        With 0 seconds, the provider did not say for how long: the circuit is open for as long as that of a provider
+        that is down, a second at first and longer each time. Return the state of the circuit after it.
         """
-        return self._say(provider, account, "badly" if trial else "", asked, min(LONGEST_ASKED, max(0.0, seconds)))
+        return self._run_script(
+            provider, account, "badly" if trial else "", asked, min(LONGEST_ASKED, max(0.0, seconds))
+        )
 
     def refresh(self) -> None:
-        """Tell what was counted, and learn which circuits are open."""
+        """Report what was counted, and read which circuits are open. Raises ``redis.RedisError``."""
         for provider, account in list(self._counts):
-            self._say(provider, account, "")
+            self._run_script(provider, account, "")
         here = monotonic()
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.time()
             pipeline.zrange(OPEN, 0, -1, withscores=True)
             pipeline.zrange(FORCED, 0, -1, withscores=True)
             pipeline.hgetall(ASKED)
-            (seconds, micros), tripped, forced, wishes = pipeline.execute()
+            (seconds, micros), opened, forced, requests = pipeline.execute()
         now = seconds * 1000 + micros / 1000
         known: dict[str, _Open] = {}
-        for name, until in tripped:
-            asked, pause = _wish(wishes.get(name))
+        for name, until in opened:
+            asked, pause = _parse_request(requests.get(name))
             left = (until - now) / 1000
-            # Further ahead than can be: the clock of Redis went back, and the moment is over.
+            # Further ahead than possible: the clock of Redis went back, so a trial is due.
             known[name.decode()] = _Open(here + (left if 0 < left <= pause else 0.0), here, asked)
         known |= {name.decode(): _Open(here + (until - now) / 1000, here) for name, until in forced if until > now}
         for name in self._open.keys() | known.keys():
             self._note(name, known.get(name), here)
 
-    def _say(
+    def _run_script(
         self, provider: str, account: str, trial: str, asked: Category | None = None, seconds: float = 0.0
     ) -> Circuit:
         name = circuit_name(provider, account)
         with self._lock:
             counts = self._counts.pop((provider, account), _Counts())
-        wish = [asked or "", math.ceil(seconds * 1000)]
+        request = [asked or "", math.ceil(seconds * 1000)]
         try:
-            args: list[Any] = [name, whole(provider), counts.good, counts.bad, trial, *self._settings, *wish]
+            args: list[Any] = [name, whole(provider), counts.good, counts.bad, trial, *self._settings, *request]
             state, left, why = self._script(keys=[circuit_key(name), OPEN, FORCED, ASKED], args=args)
         except (RedisError, OSError):
-            if asked is not None:  # this worker at least keeps to it
+            if asked is not None:  # at least this worker obeys
                 return self._leave_alone_here(name, asked, seconds)
             if trial != "ask":
                 return CLOSED
-            return Circuit(trial=True)  # Redis cannot say which worker tries; better some than none
+            return Circuit(trial=True)  # without Redis every worker makes a trial, which is better than none
         if state == b"try":
             return Circuit(trial=True)
         now = monotonic()
@@ -179,7 +182,7 @@ class Circuits:
         return Circuit(left, asked=asked)
 
     def _note(self, name: str, state: _Open | None, known: float) -> None:
-        """Keep what was known of a circuit at a moment, unless it is known better by now."""
+        """Keep what was known of a circuit at a moment, unless something newer is known by now."""
         with self._lock:
             before = self._open.get(name)
             if before is not None and before.known > known:
@@ -190,14 +193,14 @@ class Circuits:
             else:
                 self._open[name] = state
         if before is not None and state is None:
-            logger.info("circuit %s is closed: it is asked again", name)
+            logger.info("circuit %s is closed: calls are made again", name)
         elif state is not None and before is None:
-            why = f"the provider wants it ({state.asked})" if state.asked else "the provider is down, or it is held"
-            logger.warning("circuit %s is open, %s: it is not asked for %.1f s", name, why, state.until - monotonic())
+            why = f"the provider asked for it ({state.asked})" if state.asked else "the provider is down, or it is held"
+            logger.warning("circuit %s is open, %s: no calls for %.1f s", name, why, state.until - monotonic())
 
 
-def _wish(value: bytes | None) -> tuple[Category | None, float]:
-    """By which answer the provider asked to be left alone, and for how many seconds a circuit is open at most."""
+def _parse_request(value: bytes | None) -> tuple[Category | None, float]:
+    """Return the category of the answer that asked for it, and the most seconds that the circuit can be open."""
     if value is None:
         return None, LONGEST
     why, _, pause = value.partition(b" ")
@@ -207,5 +210,5 @@ def _wish(value: bytes | None) -> tuple[Category | None, float]:
 def _category(name: bytes) -> Category | None:
     try:
         return Category(name.decode())
-    except ValueError:  # none, or one of a release to come
+    except ValueError:  # none, or one of a later release
         return None

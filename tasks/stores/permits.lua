@@ -1,11 +1,11 @@
--- Permits to call one account, each for a moment of its own: the fleet together keeps to a rate.
+-- Permits to call one account, each for a slot of its own: the fleet together keeps to a rate.
 --
 -- KEYS[1]  when the next permit of each part is free, in microseconds
 -- ARGV[1]  'bulk' or 'interactive'
 -- ARGV[2]  permits wanted
 -- ARGV[3]  permits a second for bulk, ARGV[4] kept for interactive
--- ARGV[5]  how far ahead permits are given, in microseconds; ARGV[6] and at most, whoever asks
--- Answers the microseconds after which to ask again (0 where all was given), then for each permit those until its moment.
+-- ARGV[5]  how far ahead permits are given, in microseconds; ARGV[6] and at most, for either lane
+-- Returns the microseconds after which to ask again (0 where all was given), then for each permit those until its moment.
 --
 -- Interactive lookups have their own part, and whatever of the other is free sooner. The clock of Redis may go back, as when
 -- a host takes over that is behind: a moment further ahead than a permit can have made it counts as now.

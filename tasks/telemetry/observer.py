@@ -2,20 +2,18 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from time import monotonic
 
 from cardtoken.contract import Lane, Status
 from cardtoken.secret import CardToken
-from tasks.http.messages import HttpRequest, HttpResponse
+from tasks.http.messages import Exchange, HttpRequest, HttpResponse
 from tasks.lookups.lookup import Blocked, Postponed, Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
 from tasks.telemetry import metrics, reports
 
 #: The line of a lookup; -l WARNING leaves these lines out, and with them a twentieth of a busy worker's time.
 logger = logging.getLogger("lookup")
-
-Send = Callable[[HttpRequest, float | None], HttpResponse | Failure]
 
 
 class Observer:
@@ -33,7 +31,7 @@ class Observer:
                 metrics.LOOKUPS.labels(provider, lane, status, "", "")
 
     def exchange(
-        self, send: Send, request: HttpRequest, until: float | None, reference: CardToken
+        self, send: Exchange, request: HttpRequest, until: float | None, reference: CardToken
     ) -> HttpResponse | Failure:
         """Make an exchange about a reference, measured."""
         span = reports.exchange_span(request, reference)

@@ -205,7 +205,7 @@ def test_an_attempt_takes_no_longer_than_its_total_the_access_token_included(
 
 def test_a_worker_that_ends_does_not_repeat_a_call_with_a_new_access_token(providers: Simulator, make: Engines) -> None:
     engine = make("afterpay")
-    engine._stopping = StopAfter(1)  # as if the worker were told to end while the first call is under way
+    engine._attempts._stopping = StopAfter(0)  # as if the worker stopped during the first call
     (lookup,) = lookups("afterpay", "unauthorized-1")
     (step,) = run(engine, [lookup])
     assert isinstance(step, NotStarted)

@@ -76,13 +76,13 @@ def test_it_opens_where_most_of_enough_calls_fail(
     one: Circuits, provider: str, good: int, bad: int, opens: bool
 ) -> None:
     calls(one, provider, good, bad)
-    assert (one.acquire(provider, "a").left is not None) is opens
+    assert (one.acquire(provider, "a").seconds_until_trial is not None) is opens
 
 
 def test_calls_that_fail_now_and_then_open_nothing(one: Circuits, provider: str) -> None:
     for _ in range(3 * VOLUME):
         calls(one, provider, 2, 1)
-    assert one.acquire(provider, "a").left is None
+    assert one.acquire(provider, "a").seconds_until_trial is None
 
 
 def test_a_row_of_bad_calls_opens_it_whatever_there_was_before(one: Circuits, provider: str) -> None:
@@ -90,18 +90,18 @@ def test_a_row_of_bad_calls_opens_it_whatever_there_was_before(one: Circuits, pr
     calls(one, provider, 0, VOLUME - 1)
     calls(one, provider, 1, 0)
     calls(one, provider, 0, VOLUME - 1)
-    assert one.acquire(provider, "a").left is None
+    assert one.acquire(provider, "a").seconds_until_trial is None
     calls(one, provider, 0, 1)
-    assert one.acquire(provider, "a").left is not None
+    assert one.acquire(provider, "a").seconds_until_trial is not None
 
 
 def test_the_calls_of_all_workers_count(one: Circuits, other: Circuits, provider: str) -> None:
     calls(one, provider, 0, VOLUME // 2)
-    assert one.acquire(provider, "a").left is None
+    assert one.acquire(provider, "a").seconds_until_trial is None
     calls(other, provider, 0, VOLUME // 2)
-    assert other.acquire(provider, "a").left is not None
+    assert other.acquire(provider, "a").seconds_until_trial is not None
     one.refresh()
-    assert one.acquire(provider, "a").left is not None
+    assert one.acquire(provider, "a").seconds_until_trial is not None
 
 
 def test_who_is_kept_waiting_by_the_trial_of_another_does_not_ask_again_and_again(
@@ -111,14 +111,14 @@ def test_who_is_kept_waiting_by_the_trial_of_another_does_not_ask_again_and_agai
     wait_for_trial(one, provider)
     other.refresh()
     assert not trial(other, provider)
-    left = other.known(provider, "a").left
+    left = other.known(provider, "a").seconds_until_trial
     assert left is not None
     assert left > module.TRYING / 2
 
 
 def test_one_account_says_nothing_of_another(one: Circuits, provider: str) -> None:
     calls(one, provider, 0, VOLUME)
-    assert one.acquire(provider, "b").left is None
+    assert one.acquire(provider, "b").seconds_until_trial is None
 
 
 def test_what_is_long_ago_does_not_count(
@@ -129,13 +129,13 @@ def test_what_is_long_ago_does_not_count(
     calls(quick, provider, 0, VOLUME - 1)
     time.sleep(0.5)
     calls(quick, provider, 0, VOLUME - 1)
-    assert quick.acquire(provider, "a").left is None
+    assert quick.acquire(provider, "a").seconds_until_trial is None
 
 
 def test_one_worker_of_the_fleet_tries_it_once(one: Circuits, other: Circuits, provider: str) -> None:
     calls(one, provider, 0, VOLUME)
     other.refresh()
-    left = one.acquire(provider, "a").left
+    left = one.acquire(provider, "a").seconds_until_trial
     assert left is not None
     assert 0 < left <= FIRST
     assert not trial(one, provider)
@@ -147,11 +147,11 @@ def test_a_trial_that_ends_well_closes_it_for_all(one: Circuits, other: Circuits
     calls(one, provider, 0, VOLUME)
     other.refresh()
     wait_for_trial(one, provider)
-    assert one.report_trial(provider, "a", healthy=True).left is None
-    assert one.acquire(provider, "a").left is None
+    assert one.report_trial(provider, "a", healthy=True).seconds_until_trial is None
+    assert one.acquire(provider, "a").seconds_until_trial is None
     assert one.closed_for(provider, "a") is not None
     other.refresh()
-    assert other.acquire(provider, "a").left is None
+    assert other.acquire(provider, "a").seconds_until_trial is None
     assert other.closed_for(provider, "a") is not None
 
 
@@ -160,14 +160,14 @@ def test_a_trial_that_ends_badly_leaves_it_open_for_longer(one: Circuits, provid
     for times in range(1, 7):
         wait = FIRST * 2**times
         state = one.report_trial(provider, "a", healthy=False)
-        assert state.left == pytest.approx(min(wait, LONGEST), abs=0.1)
+        assert state.seconds_until_trial == pytest.approx(min(wait, LONGEST), abs=0.1)
 
 
 def test_one_that_opens_again_at_once_stays_open_for_longer(one: Circuits, provider: str) -> None:
     calls(one, provider, 0, VOLUME)
     one.report_trial(provider, "a", healthy=True)
     calls(one, provider, 0, VOLUME)
-    left = one.acquire(provider, "a").left
+    left = one.acquire(provider, "a").seconds_until_trial
     assert left is not None
     assert FIRST < left <= 2 * FIRST
 
@@ -182,7 +182,7 @@ def test_where_the_worker_that_tries_dies_another_does(one: Circuits, other: Cir
 def test_late_answers_to_calls_from_before_decide_nothing(one: Circuits, provider: str) -> None:
     calls(one, provider, 0, VOLUME)
     calls(one, provider, 100, 0)
-    assert one.acquire(provider, "a").left is not None
+    assert one.acquire(provider, "a").seconds_until_trial is not None
 
 
 def test_where_redis_cannot_answer_lookups_go_on(provider: str) -> None:
@@ -192,19 +192,19 @@ def test_where_redis_cannot_answer_lookups_go_on(provider: str) -> None:
         server.kill()
         for _ in range(3 * VOLUME):
             alone.record(provider, "a", healthy=False)
-        assert alone.acquire(provider, "a").left is None
+        assert alone.acquire(provider, "a").seconds_until_trial is None
 
 
 def test_somebody_holds_a_whole_provider_open_and_lets_go(one: Circuits, redis: Any, provider: str) -> None:
     hold_open(redis, provider, "*", seconds=3600, reason="maintenance")
     one.refresh()
-    assert one.acquire(provider, "a").left == pytest.approx(3600, abs=2)
-    assert one.acquire(provider, "b").left is not None
+    assert one.acquire(provider, "a").seconds_until_trial == pytest.approx(3600, abs=2)
+    assert one.acquire(provider, "b").seconds_until_trial is not None
     (state,) = [each for each in circuits(redis) if each.provider == provider]
     assert (state.account, state.state, state.reason) == ("*", "held", "maintenance")
     assert close(redis, provider, "*")
     one.refresh()
-    assert one.acquire(provider, "a").left is None
+    assert one.acquire(provider, "a").seconds_until_trial is None
     assert not close(redis, provider, "*")
 
 
@@ -212,11 +212,11 @@ def test_what_somebody_holds_open_ends_by_itself_and_is_not_tried(one: Circuits,
     hold_open(redis, provider, "a", seconds=0.3, reason="a moment")
     one.refresh()
     seen = [one.acquire(provider, "a")]
-    while seen[-1].left is not None and len(seen) < 500:
+    while seen[-1].seconds_until_trial is not None and len(seen) < 500:
         time.sleep(0.01)
         seen.append(one.acquire(provider, "a"))
     assert not any(each.trial for each in seen)
-    assert seen[-1].left is None
+    assert seen[-1].seconds_until_trial is None
 
 
 def test_closing_ends_what_opened_by_itself(one: Circuits, redis: Any, provider: str) -> None:
@@ -224,7 +224,7 @@ def test_closing_ends_what_opened_by_itself(one: Circuits, redis: Any, provider:
     assert [each.state for each in circuits(redis) if each.provider == provider] == ["open"]
     assert close(redis, provider, "*")
     one.refresh()
-    assert one.acquire(provider, "a").left is None
+    assert one.acquire(provider, "a").seconds_until_trial is None
 
 
 # --- left alone because the provider asks for it
@@ -238,8 +238,8 @@ def ask(circuits: Circuits, provider: str, seconds: float, *, trial: bool = Fals
     """Seconds for which the account is left alone, once its provider has asked for that."""
     circuit = circuits.leave_alone(provider, "a", Category.RATE_LIMITED, seconds, trial=trial)
     assert circuit.asked is Category.RATE_LIMITED
-    assert circuit.left is not None
-    return circuit.left
+    assert circuit.seconds_until_trial is not None
+    return circuit.seconds_until_trial
 
 
 def test_one_answer_has_the_account_left_alone_by_the_fleet_for_as_long_as_it_says(
@@ -250,8 +250,8 @@ def test_one_answer_has_the_account_left_alone_by_the_fleet_for_as_long_as_it_sa
     for each in (one, other):
         circuit = each.acquire(provider, "a")
         assert (circuit.asked, circuit.trial) == (Category.RATE_LIMITED, False)
-        assert circuit.left == pytest.approx(30, abs=1)
-        assert each.acquire(provider, "b").left is None
+        assert circuit.seconds_until_trial == pytest.approx(30, abs=1)
+        assert each.acquire(provider, "b").seconds_until_trial is None
     assert of(redis, provider) == [("paused", "the provider asked to be left alone (rate_limited)")]
 
 
@@ -315,14 +315,14 @@ def test_a_worker_that_redis_does_not_answer_keeps_to_it_by_itself(provider: str
         alone = Circuits(client, PATIENCE)
         server.kill()
         assert ask(alone, provider, 5) == pytest.approx(5, abs=0.1)
-        assert alone.acquire(provider, "a").left is not None
+        assert alone.acquire(provider, "a").seconds_until_trial is not None
 
 
 def test_what_a_worker_learns_while_it_looks_is_not_overwritten(one: Circuits, provider: str) -> None:
     begun = time.monotonic()
     ask(one, provider, 5)
     one._note(f"{provider}:a", None, begun)  # what Redis said before that
-    assert one.acquire(provider, "a").left is not None
+    assert one.acquire(provider, "a").seconds_until_trial is not None
 
 
 # --- trials that show nothing
@@ -333,7 +333,7 @@ def test_a_trial_that_shows_nothing_is_made_again_soon(one: Circuits, other: Cir
     for _ in range(2):
         one.report_trial(provider, "a", healthy=False)
     wait_for_trial(one, provider)
-    assert one.report_trial(provider, "a", healthy=None).left == pytest.approx(FIRST, abs=0.1)
+    assert one.report_trial(provider, "a", healthy=None).seconds_until_trial == pytest.approx(FIRST, abs=0.1)
     other.refresh()
     assert wait_for_trial(other, provider) < FIRST + 1
 
@@ -372,4 +372,4 @@ def test_what_a_person_holds_stays_held_however_far_ahead_it_ends(one: Circuits,
     hold_open(redis, provider, "a", seconds=86_400 * 30, reason="until further notice")
     one.refresh()
     assert not trial(one, provider)
-    assert one.acquire(provider, "a").left == pytest.approx(86_400 * 30, abs=5)
+    assert one.acquire(provider, "a").seconds_until_trial == pytest.approx(86_400 * 30, abs=5)

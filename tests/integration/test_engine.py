@@ -172,7 +172,7 @@ def test_a_circuit_is_tried_with_a_lookup_that_can_be_asked(providers: Simulator
     engine = make("opay")
     providers.behave(opay="down")
     run(engine, lookups("opay", *["visa"] * 40))
-    left = engine.guard.left()
+    left = engine.admission.seconds_until_trial()
     assert left is not None
     providers.behave(opay="normal")
     time.sleep(max(0.0, left))
@@ -180,7 +180,7 @@ def test_a_circuit_is_tried_with_a_lookup_that_can_be_asked(providers: Simulator
     good, expired = read("opay", *fields)
     steps = run(engine, [good.attempted(), expired])
     assert [type(step.outcome) for step in steps if isinstance(step, Settled)] == [Found, Failure]
-    assert engine.guard.left() is None
+    assert engine.admission.seconds_until_trial() is None
 
 
 # --- of single references
@@ -214,7 +214,7 @@ def test_a_provider_that_hangs_for_all_opens_its_circuit(providers: Simulator, r
         run(engine, lookups("opay", *["visa"] * VOLUME))
         providers.behave(opay="hang")
         run(engine, lookups("opay", *["visa"] * (2 * VOLUME)))
-        assert engine.guard.left() is not None
+        assert engine.admission.seconds_until_trial() is not None
 
 
 # --- without room in this worker
@@ -245,7 +245,7 @@ def test_a_call_that_this_worker_could_not_make_is_charged_to_nobody(
         steps = run(engine, asked)
         assert {(type(step), getattr(step, "reason", None)) for step in steps} == {(Blocked, Reason.WORKER)}
         assert [step.lookup for step in steps] == asked
-        assert engine.guard.left() is None, "it says nothing of the provider"
+        assert engine.admission.seconds_until_trial() is None, "it says nothing of the provider"
         short.left = 1000
         assert {type(step.outcome) for step in run(engine, asked) if isinstance(step, Settled)} == {Found}
 
@@ -272,12 +272,12 @@ def test_a_trial_that_this_worker_could_not_make_leaves_it_to_another(
         run(engine, lookups("opay", *["visa"] * (2 * VOLUME)))
         providers.behave(opay="normal")
         short.left = 0
-        time.sleep(max(0.0, engine.guard.left() or 0))
+        time.sleep(max(0.0, engine.admission.seconds_until_trial() or 0))
         (held,) = run(engine, lookups("opay", "visa"))
         assert isinstance(held, Blocked)
         short.left = 1000
         # A trial that nobody told the end of would keep everybody waiting for half a minute.
-        time.sleep(max(0.0, engine.guard.left() or 0))
+        time.sleep(max(0.0, engine.admission.seconds_until_trial() or 0))
         (step,) = run(engine, [held.lookup])
         assert isinstance(step, Settled)
         assert isinstance(step.outcome, Found)

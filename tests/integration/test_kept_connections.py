@@ -129,7 +129,7 @@ def test_forgotten_connections_cost_no_attempt_and_open_no_circuit(
             for connection in host.pool.pool.queue:
                 if connection is not None:
                     connection.idle_since -= 5  # that much later
-        assert engine.guard.left() is None
+        assert engine.admission.seconds_until_trial() is None
 
 
 @pytest.mark.parametrize("proxy", [at_once, later, much_later])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cardtoken.contract import Category, TokenRecord
-from tasks.calls.admission import Admission, Call, Circuit, Reservation
+from tasks.calls.admission import Admission, Circuit, CompletedCall, Reservation
 from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
 
 WELL: Outcome = Found(TokenRecord(value="t"))
@@ -56,46 +56,46 @@ def told() -> Told:
 
 
 @pytest.fixture
-def guard(told: Told) -> Admission:
+def admission(told: Told) -> Admission:
     return Admission("p", ["a", "b"], told, NoLimits())
 
 
-def call(outcome: Outcome, began: float = 0.0, took: float = 0.1, **more: bool) -> Call:
-    return Call(outcome, began, began + took, **more)
+def call(outcome: Outcome, began: float = 0.0, took: float = 0.1, **more: bool) -> CompletedCall:
+    return CompletedCall(outcome, began, began + took, **more)
 
 
-def test_a_lookup_that_fails_again_and_again_counts_once(guard: Admission, told: Told) -> None:
-    guard.ended("a", call(DOWN))
+def test_a_lookup_that_fails_again_and_again_counts_once(admission: Admission, told: Told) -> None:
+    admission.record("a", call(DOWN))
     for _ in range(40):
-        guard.ended("a", call(DOWN, repeated=True))
-        guard.ended("a", call(HUNG, took=10, repeated=True))
+        admission.record("a", call(DOWN, repeated=True))
+        admission.record("a", call(HUNG, took=10, repeated=True))
     assert told.counted == [False]
 
 
-def test_a_lookup_that_comes_through_in_the_end_counts_as_any_other(guard: Admission, told: Told) -> None:
-    guard.ended("a", call(WELL, repeated=True))
+def test_a_lookup_that_comes_through_in_the_end_counts_as_any_other(admission: Admission, told: Told) -> None:
+    admission.record("a", call(WELL, repeated=True))
     assert told.counted == [True]
 
 
 def test_a_reference_that_hangs_while_later_calls_are_answered_says_nothing_of_the_provider(
-    guard: Admission, told: Told
+    admission: Admission, told: Told
 ) -> None:
-    guard.ended("a", call(WELL, began=1.0))
-    guard.ended("a", call(HUNG, began=0.5, took=10))
+    admission.record("a", call(WELL, began=1.0))
+    admission.record("a", call(HUNG, began=0.5, took=10))
     assert told.counted == [True]
 
 
-def test_a_provider_that_hangs_from_some_moment_on_counts(guard: Admission, told: Told) -> None:
-    guard.ended("a", call(WELL, began=1.0))
-    guard.ended("a", call(HUNG, began=1.5, took=10))
+def test_a_provider_that_hangs_from_some_moment_on_counts(admission: Admission, told: Told) -> None:
+    admission.record("a", call(WELL, began=1.0))
+    admission.record("a", call(HUNG, began=1.5, took=10))
     # Of another account it is known no better for that.
-    guard.ended("b", call(HUNG, began=0.5, took=10))
+    admission.record("b", call(HUNG, began=0.5, took=10))
     assert told.counted == [True, False, False]
 
 
-def test_of_quick_calls_it_is_chance_which_ends_first(guard: Admission, told: Told) -> None:
-    guard.ended("a", call(WELL, began=1.0))
-    guard.ended("a", call(DOWN, began=0.95, took=0.1))
+def test_of_quick_calls_it_is_chance_which_ends_first(admission: Admission, told: Told) -> None:
+    admission.record("a", call(WELL, began=1.0))
+    admission.record("a", call(DOWN, began=0.95, took=0.1))
     assert told.counted == [True, False]
 
 
@@ -107,8 +107,8 @@ def test_of_quick_calls_it_is_chance_which_ends_first(guard: Admission, told: To
         Failure(Category.PROTOCOL, "no JSON", may_pass=True),
     ],
 )
-def test_what_says_nothing_of_the_provider_is_not_counted(guard: Admission, told: Told, outcome: Failure) -> None:
-    guard.ended("a", call(outcome))
+def test_what_says_nothing_of_the_provider_is_not_counted(admission: Admission, told: Told, outcome: Failure) -> None:
+    admission.record("a", call(outcome))
     assert (told.counted, told.rests) == ([], [])
 
 
@@ -124,9 +124,9 @@ def test_what_says_nothing_of_the_provider_is_not_counted(guard: Admission, told
     ],
 )
 def test_a_trial_shows_whether_the_provider_is_back(
-    guard: Admission, told: Told, outcome: Outcome, healthy: bool | None
+    admission: Admission, told: Told, outcome: Outcome, healthy: bool | None
 ) -> None:
-    guard.ended("a", call(outcome, trial=True, repeated=True))
+    admission.record("a", call(outcome, trial=True, repeated=True))
     assert (told.trials, told.counted) == ([healthy], [])
 
 
@@ -140,9 +140,9 @@ def test_a_trial_shows_whether_the_provider_is_back(
 )
 @pytest.mark.parametrize("trial", [False, True])
 def test_a_provider_that_asks_for_it_is_left_alone(
-    guard: Admission, told: Told, outcome: Failure, seconds: float, trial: bool
+    admission: Admission, told: Told, outcome: Failure, seconds: float, trial: bool
 ) -> None:
-    circuit = guard.ended("a", call(outcome, repeated=True, trial=trial))
+    circuit = admission.record("a", call(outcome, repeated=True, trial=trial))
     assert circuit.asked is outcome.category
     assert told.rests == [(outcome.category, seconds, trial)]
     assert (told.counted, told.trials) == ([], [])

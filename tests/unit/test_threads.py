@@ -149,14 +149,14 @@ def test_a_thread_counts_once_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_calls_that_neither_begin_nor_end_are_noticed() -> None:
     threads, gate = CallThreads(1, "t"), Gate()
-    assert threads.stalled == 0
+    assert threads.stalled_seconds == 0
     threads.submit(Lane.BULK, gate.call, "0")
     gate.wait_for(1)
-    before = threads.stalled
-    assert threads.stalled > before >= 0
+    before = threads.stalled_seconds
+    assert threads.stalled_seconds > before >= 0
     gate.open()
     threads.close()
-    assert threads.stalled == 0
+    assert threads.stalled_seconds == 0
 
 
 def test_messages_go_on_with_the_threads_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
