@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from sandbox.ledger import Ledger
+from sandbox.messages import entry, queue_of, raw, requests_of
 from sandbox.raw_server import Peer
 from sandbox.redis_server import RedisServer
 from sandbox.service import Service, Simulator
-from soak.ledger import Ledger
-from soak.messages import entry, queue_of, raw, requests_of
 from soak.provider import Card, response, serving
 from soak.record import Plan, Record
 
@@ -58,7 +58,7 @@ def answers(plan: Plan) -> Record:
             RETRY_MAX_ATTEMPTS="2",
             PROVIDER_CONCURRENCY="32",
         )
-        ledger = Ledger(service.redis)
+        ledger = Ledger(service)
         asked: dict[tuple[str, int], Card] = {}
         for start in range(0, count, _LIST):
             name = "opay" if (start // _LIST) % 2 else "afterpay"
@@ -70,7 +70,7 @@ def answers(plan: Plan) -> Record:
             ledger.sent.update((task_id, index) for index in range(len(made)))
             ledger.push([(queue_of(name, "bulk"), raw(entry(name, task_id, made)))])
         with service.worker() as worker:
-            ledger.settle(_PATIENCE, lambda out: plan.progress(out, count, "answering"))
+            ledger.drain(_PATIENCE, lambda out: plan.progress(out, count, "answering"))
             alive = worker.child.poll() is None
         counted = ledger.count()
         wrong, ends = 0, {"found": 0, "not_found": 0, "failed": 0}

@@ -4,11 +4,11 @@ import signal
 import time
 from collections.abc import Callable
 
+from sandbox.ledger import Count, Ledger
 from sandbox.redis_server import RedisServer
 from sandbox.service import Service, Simulator, WorkerProcess
 from soak.fleet import Fleet
 from soak.kills import GOAL, LEASE
-from soak.ledger import Count, Ledger
 from soak.load import half_and_half, moments
 from soak.record import Plan, Record
 
@@ -28,7 +28,7 @@ def redis_restarts(plan: Plan) -> Record:
         service = Service(
             server, simulator, LEASE_SECONDS="10", PROVIDER_CONCURRENCY=str(_CONCURRENCY), RETRY_MAX_ATTEMPTS="20"
         )
-        ledger = Ledger(service.redis)
+        ledger = Ledger(service)
         half_and_half(ledger, plan.of(10_000, 200), plan.chance("work"))
         with Fleet(lambda: WorkerProcess(service.environment), 2) as fleet:
             before = {worker.child.pid for worker in fleet.workers}
@@ -62,7 +62,7 @@ def stops(plan: Plan) -> Record:
             HTTP_TOTAL_TIMEOUT=str(_TOTAL),
             HTTP_READ_TIMEOUT="2",
         )
-        ledger = Ledger(service.redis)
+        ledger = Ledger(service)
         half_and_half(ledger, plan.of(10_000, 200), plan.chance("work"), tried_again=0.2)
         with Fleet(lambda: WorkerProcess(service.environment), 2) as fleet:
             took = [
@@ -99,7 +99,7 @@ def _frozen(_: Fleet, worker: WorkerProcess) -> float:
 
 def _settled(plan: Plan, ledger: Ledger) -> None:
     total = len(ledger.sent)
-    ledger.settle(_PATIENCE, lambda out: plan.progress(min(out, total), total, "draining"))
+    ledger.drain(_PATIENCE, lambda out: plan.progress(min(out, total), total, "draining"))
 
 
 def _figures(counted: Count) -> dict[str, int | str]:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+from sandbox.ledger import Ledger
+from sandbox.messages import body_1, encoded, entry, entry_1, push, queue_of, raw, requests_of, sent
 from sandbox.redis_server import RedisServer
 from sandbox.service import Service, Simulator
-from soak.ledger import Ledger
-from soak.messages import body_1, entry, entry_1, push, queue_of, raw, requests_of, wrapped
 from soak.record import Plan, Record
 
 ENTRIES, GOOD = 10_000, 1_000
@@ -61,7 +61,7 @@ def fuzz(plan: Plan) -> Record:
     spoilt, good, chance = plan.of(ENTRIES, 100), plan.of(GOOD, 20), plan.chance("entries")
     with RedisServer() as server, Simulator() as simulator:
         service = Service(server, simulator, RETRY_MAX_ATTEMPTS="2", INTERACTIVE_DEADLINE="60")
-        ledger = Ledger(service.redis)
+        ledger = Ledger(service)
         bad: dict[bytes, str] = {}
         while len(bad) < spoilt:
             provider, lane = _QUEUES[len(bad) % 4]
@@ -206,7 +206,7 @@ def _inside(provider: str, lane: str, task_id: str, asked: list[Any], chance: ra
     content = json.loads(base64.b64decode(message["body"]))
     for _ in range(chance.randint(1, 3)):
         _deep(content, chance)
-    message["body"] = base64.b64encode(json.dumps(content).encode()).decode()
+    message["body"] = encoded(content)
     return raw(message)
 
 
@@ -251,7 +251,7 @@ def _body(provider: str, lane: str, task_id: str, asked: list[Any], chance: rand
         zlib.compress(b" " * 50_000_000) if chance.random() < 0.05 else b"x",
         bz2.compress(good)[:-4],
     ]
-    message["body"] = base64.b64encode(chance.choice(bodies)).decode()
+    message["body"] = encoded(chance.choice(bodies))
     if chance.random() < 0.3:
         message["headers"]["compression"] = chance.choice(["application/x-gzip", "application/x-bz2", "zstd", 5])
     if chance.random() < 0.2:
@@ -262,7 +262,7 @@ def _body(provider: str, lane: str, task_id: str, asked: list[Any], chance: rand
 def _linked(provider: str, lane: str, task_id: str, asked: list[Any], chance: random.Random) -> bytes:
     """Links, chains, chords, other tasks, arguments off the contract."""
     link = {"task": "lookup.opay", "args": [], "kwargs": {}, "options": {}}
-    content = body_1(provider, task_id, asked)
+    content = body_1(f"lookup.{provider}", task_id, asked)
     what = chance.randrange(6)
     if what < 3:
         content[("callbacks", "errbacks", "chord")[what]] = chance.choice([[link], link, "x"])
@@ -276,7 +276,7 @@ def _linked(provider: str, lane: str, task_id: str, asked: list[Any], chance: ra
         content["kwargs"] = chance.choice(
             [{}, [], {"requests": []}, {"requests": asked, "x": 1}, {"requests": asked * 400}]
         )
-    return raw(wrapped(content, {}, task_id, queue_of(provider, lane)))
+    return raw(sent(content, {}, task_id, queue_of(provider, lane)))
 
 
 def _noise(provider: str, lane: str, task_id: str, asked: list[Any], chance: random.Random) -> bytes:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.environment import ROOT
+from sandbox.ledger import Ledger
+from sandbox.messages import entry, queue_of, raw
 from sandbox.redis_server import RedisServer
 from sandbox.service import Service, Simulator, WorkerProcess
 from soak.fleet import Fleet
-from soak.ledger import Ledger
 from soak.load import half_and_half, moments
-from soak.messages import entry, queue_of, raw
 from soak.record import Plan, Record
 from soak.stock import StockWorker, redis_plus
 from tasks.crash_points import POINTS
@@ -42,7 +42,7 @@ def kills(plan: Plan) -> Record:
             RETRY_MAX_ATTEMPTS="20",
             DELIVERY_LIMIT="100",  # nobody dies of a message here
         )
-        ledger = Ledger(service.redis)
+        ledger = Ledger(service)
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"))
         fleet = Fleet(lambda: WorkerProcess(service.environment), WORKERS)
         return _drain(plan, ledger, fleet, patience=_PATIENCE, goal=GOAL)
@@ -52,7 +52,7 @@ def kills_stock(plan: Plan, patience: float = _PATIENCE_STOCK) -> Record:
     """The same with what a competent engineer would write on stock Celery."""
     with RedisServer() as server, Simulator("--latency", str(_LATENCY)) as simulator:
         service = _stock_service(server, simulator)
-        ledger = Ledger(service.redis)
+        ledger = Ledger(service)
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"))
         fleet = Fleet(lambda: StockWorker(service.environment), WORKERS)
         return _drain(plan, ledger, fleet, patience=patience, goal=None)
@@ -67,7 +67,7 @@ def kills_redis_plus(plan: Plan) -> Record:
         tempfile.TemporaryDirectory() as folder,
     ):
         service = _stock_service(server, simulator, **transport)
-        ledger, file = Ledger(service.redis), Path(folder, "messages")
+        ledger, file = Ledger(service), Path(folder, "messages")
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"), push=lambda sent: _write(sent, file))
         # Its queues are no lists, so its own client has to push.
         command = [python, "-m", "soak.stock_worker", "push", str(file)]
@@ -91,7 +91,7 @@ def _drain(plan: Plan, ledger: Ledger, fleet: Fleet, *, patience: float, goal: s
         begun = time.monotonic()
         for _ in moments(plan, ledger, count, "kill"):
             fleet.kill(fleet.any(chance))
-        last = ledger.settle(patience, lambda out: plan.progress(min(out, total), total, "draining"), fleet.ready)
+        last = ledger.drain(patience, lambda out: plan.progress(min(out, total), total, "draining"), fleet.ready)
         time.sleep(LEASE + 1)  # a second result would come late
         counted, taken_over, unexpected = ledger.count(), fleet.taken_over, fleet.unexpected
     figures = {
@@ -122,7 +122,7 @@ def fault_points(plan: Plan) -> Record:
                 plan.progress(number * len(POINTS) + nth, rounds * len(POINTS), f"killed when {point}")
                 with RedisServer(appendonly=True, appendfsync="always") as server:
                     service = Service(server, simulator, LEASE_SECONDS="1.5")
-                    ledger = Ledger(service.redis)
+                    ledger = Ledger(service)
                     at = plan.chance(point, number).randint(1, 3)
                     victim = WorkerProcess({**service.environment, "FAULT_POINT": f"{point}:{at}"}).ready()
                     try:
@@ -132,7 +132,7 @@ def fault_points(plan: Plan) -> Record:
                         victim.child.kill()
                     with service.worker():
                         begun = time.monotonic()
-                        slowest = max(slowest, ledger.settle(15, lambda _: None) - begun)
+                        slowest = max(slowest, ledger.drain(15, lambda _: None) - begun)
                     counted = ledger.count()
                     lost, second, left = lost + counted.lost, second + counted.second, left + counted.left
     return Record(

@@ -4,8 +4,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from soak.ledger import Ledger
-from soak.messages import entry, queue_of, raw
+from sandbox.ledger import Ledger
+from sandbox.messages import entry, queue_of, raw
 from soak.record import Plan
 
 LIST = 20

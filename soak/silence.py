@@ -5,12 +5,12 @@ import uuid
 from typing import Final
 
 from sandbox.faulty_proxy import FaultyProxy
+from sandbox.ledger import Ledger
 from sandbox.redis_server import RedisServer
 from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 from soak.fleet import Fleet
 from soak.kills import GOAL
-from soak.ledger import Ledger
 from soak.load import half_and_half, reached
 from soak.record import Plan, Record
 
@@ -29,7 +29,7 @@ def silent(plan: Plan) -> Record:
         FaultyProxy(server.port or 0) as way,
     ):
         service = Service(server, simulator, PROVIDER_CONCURRENCY=str(_CONCURRENCY), RETRY_MAX_ATTEMPTS="20")
-        ledger = Ledger(service.redis)
+        ledger = Ledger(service)
         half_and_half(ledger, plan.of(5_000, 200), plan.chance("work"))
         total, chance, took, silenced = len(ledger.sent), plan.chance("silence"), [], 0
         with Fleet(lambda: WorkerProcess({**service.environment, "REDIS_URL": way.url}), 2) as fleet:
@@ -39,7 +39,7 @@ def silent(plan: Plan) -> Record:
                 reached(ledger, mark, lambda out, number=number: plan.progress(out, total, f"silence {number}"))  # type: ignore[misc]
                 silenced += way.silence()
                 took.append(_answered(service, ledger))
-            ledger.settle(_PATIENCE, lambda out: plan.progress(min(out, total), total, "draining"))
+            ledger.drain(_PATIENCE, lambda out: plan.progress(min(out, total), total, "draining"))
             counted, same = ledger.count(), {worker.child.pid for worker in fleet.ready()} == before
     return Record(
         goal=f"{GOAL}, the same processes, work goes on within {PROMISED:g} s",

@@ -7,12 +7,12 @@ from statistics import median
 
 import psutil
 
+from sandbox.ledger import Ledger
+from sandbox.messages import entry, queue_of, raw, requests_of
 from sandbox.redis_server import RedisServer
 from sandbox.service import Service, Simulator, WorkerProcess
 from sandbox.waiting import until
 from soak.fleet import Fleet
-from soak.ledger import Ledger
-from soak.messages import entry, queue_of, raw, requests_of
 from soak.provider import Clock, serving
 from soak.record import Plan, Record, quantile
 
@@ -28,7 +28,7 @@ def takeover(plan: Plan) -> Record:
         service = Service(server, simulator, LEASE_SECONDS=str(_LEASE))
         for trial in range(trials):
             plan.progress(trial, trials, "taking over")
-            ledger, reference = Ledger(service.redis), f"slow-5~{plan.seed}-{trial}"
+            ledger, reference = Ledger(service), f"slow-5~{plan.seed}-{trial}"
             service.redis.delete("token-records:default")
             victim = WorkerProcess(service.environment).ready()
             try:
@@ -37,7 +37,7 @@ def takeover(plan: Plan) -> Record:
                 with service.worker():
                     victim.child.kill()
                     died = time.time()
-                    ledger.settle(30, lambda _: None)
+                    ledger.drain(30, lambda _: None)
             finally:
                 victim.child.kill()
             seen = service.simulator.stats(f"OPAY_TOKEN_{reference}")["by_reference"][f"OPAY_TOKEN_{reference}"]

@@ -1,6 +1,5 @@
 """The contract's table of what becomes of malformed input, one queue entry at a time; and what any client may push."""
 
-import base64
 import json
 import time
 import uuid
@@ -11,40 +10,13 @@ from typing import Any
 import pytest
 from celery import chain, signature
 
+from sandbox.messages import encoded, raw, with_headers, with_properties
+from sandbox.messages import plain as entry
 from sandbox.service import Service
 from sandbox.waiting import until
 
 QUEUE = "lookup.opay.interactive"
 GOOD = {"opay_token": "OPAY_TOKEN_visa"}
-
-
-def entry(
-    kwargs: object,
-    *,
-    task: str = "lookup.opay",
-    args: object = (),
-    embed: object = None,
-    task_id: str | None = None,
-    **change: Any,
-) -> dict[str, Any]:
-    """A queue entry as the contract's page on plain pushing has it: protocol 2, a base64 body."""
-    body = json.dumps([args, kwargs, embed or {}]).encode()
-    return {
-        "body": base64.b64encode(body).decode(),
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": {"lang": "js", "task": task, "id": task_id or str(uuid.uuid4())},
-        "properties": {"body_encoding": "base64", "delivery_info": {}, "delivery_tag": "x"},
-        **change,
-    }
-
-
-def raw(message: object) -> bytes:
-    return json.dumps(message, separators=(",", ":")).encode()
-
-
-def with_headers(message: dict[str, Any], **headers: object) -> dict[str, Any]:
-    return {**message, "headers": {**message["headers"], **headers}}
 
 
 ONE = {"requests": [GOOD]}
@@ -79,14 +51,14 @@ ENTRIES: list[tuple[str, bytes]] = [
     ("pickle", raw(entry(ONE, **{"content-type": "application/x-python-serialize"}))),
     ("YAML", raw(entry(ONE, **{"content-type": "application/x-yaml"}))),
     ("a body that is not base64", raw(entry(ONE, body="%%%"))),
-    ("a body that is not JSON", raw(entry(ONE, body=base64.b64encode(b"{").decode()))),
-    ("a body of two parts", raw(entry(ONE, body=base64.b64encode(b"[[], {}]").decode()))),
-    ("a body nested 100,000 deep", raw(entry(ONE, body=base64.b64encode(b"[" * 100_000).decode()))),
+    ("a body that is not JSON", raw(entry(ONE, body=encoded(b"{")))),
+    ("a body of two parts", raw(entry(ONE, body=encoded(b"[[], {}]")))),
+    ("a body nested 100,000 deep", raw(entry(ONE, body=encoded(b"[" * 100_000)))),
     (
         "a body that unpacks to 50 MB",
         raw(
             with_headers(
-                entry(ONE, body=base64.b64encode(zlib.compress(b" " * 50_000_000)).decode()),
+                entry(ONE, body=encoded(zlib.compress(b" " * 50_000_000))),
                 compression="application/x-gzip",
             )
         ),
@@ -147,7 +119,7 @@ PUSHES: list[tuple[str, dict[str, Any]]] = [
     (
         "a compressed body",
         with_headers(
-            entry(ONE, body=base64.b64encode(zlib.compress(json.dumps([[], ONE, {}]).encode())).decode()),
+            entry(ONE, body=encoded(zlib.compress(json.dumps([[], ONE, {}]).encode()))),
             compression="application/x-gzip",
         ),
     ),
@@ -165,14 +137,16 @@ def test_what_any_client_may_push_is_taken(service: Service, message: dict[str, 
 def test_protocol_1_is_taken(service: Service) -> None:
     task_id = str(uuid.uuid4())
     body = {"task": "lookup.opay", "id": task_id, "args": [], "kwargs": ONE, "retries": 0, "eta": None, "utc": True}
-    message = entry(ONE, body=base64.b64encode(json.dumps(body).encode()).decode(), headers={})
+    message = entry(ONE, body=encoded(body), headers={})
     service.redis.lpush(QUEUE, raw(message))
     assert service.results(task_id, 1)[0]["status"] == "found"
 
 
 def test_a_repeated_delivery_tag_does_no_harm(service: Service) -> None:
     ids = [str(uuid.uuid4()) for _ in range(20)]
-    service.redis.lpush(QUEUE, *[raw(entry(ONE, task_id=task_id)) for task_id in ids])
+    service.redis.lpush(
+        QUEUE, *[raw(with_properties(entry(ONE, task_id=task_id), delivery_tag="x")) for task_id in ids]
+    )
     assert [service.results(task_id, 1)[0]["status"] for task_id in ids] == ["found"] * 20
 
 

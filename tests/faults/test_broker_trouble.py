@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from sandbox.ledger import Ledger
 from sandbox.service import Service, WorkerProcess
 from sandbox.waiting import until
-from tests.faults.accounts import Ledger
 
 #: Lines that a worker may write about one outage.
 _MANY = 25

@@ -1,18 +1,16 @@
 """Clocks that are wrong or are set: deadlines and waits are by Redis' clock, and no lookup pays for the difference."""
 
-import base64
-import json
 import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 from redis import Redis
 
+from sandbox.messages import plain, raw, with_headers
 from sandbox.service import Service
 from tasks.broker.claims import Claims
 from tasks.stores.clock import RedisClock
@@ -99,16 +97,10 @@ def test_a_retry_that_was_put_by_a_clock_an_hour_ahead_comes_when_it_is_due(serv
         "not_before": later,
     }
     kwargs = {"requests": [{"opay_token": "OPAY_TOKEN_visa~ahead"}], "retry": {"version": 1, "lookups": [state]}}
-    entry: dict[str, Any] = {
-        "body": base64.b64encode(json.dumps([[], kwargs, {}]).encode()).decode(),
-        "content-type": "application/json",
-        "content-encoding": "utf-8",
-        "headers": {"task": "lookup.opay", "id": "put-ahead", "retries": 1, "eta": later},
-        "properties": {"body_encoding": "base64", "delivery_tag": "1", "delivery_info": {}},
-    }
+    entry = with_headers(plain(kwargs, task_id="put-ahead"), retries=1, eta=later)
     with Redis.from_url(service.server.url) as redis:
         clock = RedisClock(redis)
-        Claims(redis, 30, 1 << 20, clock).defer("c1", "lookup.opay.bulk", json.dumps(entry).encode(), clock.now())
+        Claims(redis, 30, 1 << 20, clock).defer("c1", "lookup.opay.bulk", raw(entry), clock.now())
     with service.worker():
         [result] = service.results("put-ahead", 1)
     assert (result["status"], result["lookup_id"], result["attempts"]) == ("found", "mine", 2)

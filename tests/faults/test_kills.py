@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
+from sandbox.ledger import Ledger
 from sandbox.service import Service, WorkerProcess
 from tasks.crash_points import POINTS
-from tests.faults.accounts import Ledger
 from tests.faults.conftest import LEASE
 
 

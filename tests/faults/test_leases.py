@@ -4,9 +4,9 @@ import signal
 import time
 import uuid
 
+from sandbox.ledger import Ledger
 from sandbox.service import Service, WorkerProcess
 from sandbox.waiting import until
-from tests.faults.accounts import Ledger
 from tests.faults.conftest import LEASE
 
 

@@ -2,10 +2,10 @@
 
 import time
 
+from sandbox.ledger import Ledger
 from sandbox.processes import wait_for_line
 from sandbox.service import Service, WorkerProcess
 from sandbox.waiting import until
-from tests.faults.accounts import Ledger
 
 THREADS = 2
 
@@ -55,7 +55,7 @@ def test_a_queue_whose_name_somebody_has_taken_stops_no_other(service: Service) 
         wait_for_line(worker.child, r"lookup\.opay\.bulk is no list", 10)
         for number in range(5):
             ledger.send([f"OPAY_TOKEN_visa~beside-{number}"])
-        until(lambda: True if len(ledger.results()) == 5 else None)
+        until(lambda: True if len(ledger.found()) == 5 else None)
         service.redis.delete("lookup.opay.bulk")
         ledger.send(["OPAY_TOKEN_visa~free-again"], lane="bulk")
         ledger.settled()

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from sandbox.ledger import Ledger
 from sandbox.processes import wait_for_line
 from sandbox.service import Service, WorkerProcess
 from sandbox.waiting import until
-from tests.faults.accounts import Ledger
 
 
 def busy(service: Service, count: int) -> None:
@@ -24,7 +24,7 @@ def test_sigterm_finishes_running_calls_and_gives_back_the_rest_of_the_list(serv
         begun = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - begun < 5
-    published = len(ledger.results())
+    published = len(ledger.found())
     assert 0 < published < 60
     called = service.simulator.stats(*references)["by_reference"]
     assert len(called) == published, "what was begun was published, and nothing else was begun"
@@ -43,7 +43,7 @@ def test_sigterm_gives_back_messages_that_were_not_begun(service: Service) -> No
         until(lambda: True if service.redis.zcard("lookup:leases") == 8 else None)
         assert worker.stop() == 0
     assert not service.redis.zcard("lookup:leases")
-    assert len(ledger.results()) < 8
+    assert len(ledger.found()) < 8
     with service.worker():
         ledger.settled()
 

@@ -1,9 +1,9 @@
 """Connections to Redis that go silent: no end, no reset, no answer; new ones work. As after a lost NAT table."""
 
 from sandbox.faulty_proxy import FaultyProxy
+from sandbox.ledger import Ledger
 from sandbox.service import Service
 from sandbox.waiting import until
-from tests.faults.accounts import Ledger
 
 #: Seconds within which docs/reliability.md promises that work goes on.
 PROMISED = 20
@@ -22,7 +22,7 @@ def test_work_goes_on_after_every_connection_went_silent_and_a_stop_ends(service
         until(lambda: True if service.simulator.stats()["in_flight"] >= 5 else None)
         assert proxy.silence()
         ledger.send(["OPAY_TOKEN_visa~after"])
-        until(lambda: True if len(ledger.results()) == 21 else None, PROMISED)
+        until(lambda: True if len(ledger.found()) == 21 else None, PROMISED)
         ledger.settled()
         assert worker.child.poll() is None
         assert proxy.silence()

@@ -1,11 +1,8 @@
 """Connections to Redis, when what they lead to goes silent, hangs, or is the wrong thing."""
 
 import asyncio
-import base64
-import json
 import socket
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
@@ -18,6 +15,7 @@ from kombu.exceptions import OperationalError
 from cardtoken import bounded, names
 from cardtoken.connection import Endpoint
 from sandbox.faulty_proxy import Fault, FaultyProxy
+from sandbox.messages import raw, wrapped
 from sandbox.redis_server import RedisServer
 from sandbox.waiting import until
 from tasks.broker import channel
@@ -168,12 +166,5 @@ def test_a_subscription_that_goes_silent_is_made_again(
 def publish(server: RedisServer, number: int) -> None:
     """What a worker of that database would tell, were it kombu's."""
     event = {"type": "worker-x", "hostname": "h", "timestamp": 1, "number": number}
-    message = {
-        "body": base64.b64encode(json.dumps(event).encode()).decode(),
-        "content-type": "application/json",
-        "content-encoding": "utf-8",
-        "headers": {},
-        "properties": {"delivery_tag": str(uuid.uuid4()), "delivery_info": {}, "body_encoding": "base64"},
-    }
     with redis.Redis.from_url(server.url) as store:
-        store.publish("/0.celeryev/worker.x", json.dumps(message))
+        store.publish("/0.celeryev/worker.x", raw(wrapped(event, {})))

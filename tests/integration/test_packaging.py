@@ -1,6 +1,5 @@
 """The message that the contract shows, and the package that is built."""
 
-import base64
 import json
 import re
 import subprocess
@@ -9,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from sandbox.environment import ROOT
+from sandbox.messages import encoded
 from sandbox.service import Service
 
 
@@ -19,7 +19,7 @@ def test_the_bare_message_of_the_contract_is_taken(service: Service) -> None:
     shown = re.search(r"`(\[\[\], \{\"requests\".*?\}\])`", text)
     assert shown
     body = shown[1].replace('{"requests": […]}', requests)
-    message["body"] = base64.b64encode(body.encode()).decode()
+    message["body"] = encoded(body)
     service.redis.lpush("lookup.opay.interactive", json.dumps(message))
     assert service.results(message["headers"]["id"], 1)[0]["status"] == "found"
 

@@ -1,6 +1,5 @@
 """Remote control as others misuse it: queues that are not ours, another Celery application, and plain garbage."""
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import requests
 from celery import Celery
 
+from sandbox.messages import changed, raw, wrapped
 from sandbox.redis_server import free_port
 from sandbox.service import Service
 from sandbox.waiting import until
@@ -20,17 +20,8 @@ QUEUES = [f"lookup.{provider}.{lane}" for provider in ("afterpay", "opay") for l
 
 
 def message(body: object, /, **entry: object) -> bytes:
-    """A broadcast as kombu writes it."""
-    return json.dumps(
-        {
-            "body": base64.b64encode(json.dumps(body).encode()).decode(),
-            "content-type": "application/json",
-            "content-encoding": "utf-8",
-            "headers": {"clock": 5, "expires": 0},
-            "properties": {"body_encoding": "base64", "delivery_info": {}, "delivery_tag": "t"},
-            **entry,
-        }
-    ).encode()
+    """Return a broadcast as kombu writes it."""
+    return raw(changed(wrapped(json.dumps(body), {"clock": 5, "expires": 0}), **entry))
 
 
 def call(method: object = "ping", **body: object) -> bytes:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ import redis
 from sandbox.environment import ROOT
 from sandbox.processes import start
 from sandbox.service import Service
+from sandbox.waiting import until
 from soak import fuzz
 from soak.__main__ import RUNS, main
 from soak.kills import LEASE, kills_stock
@@ -94,9 +94,8 @@ def test_the_command_says_what_there_is_and_refuses_what_there_is_not() -> None:
 
 def test_ctrl_c_stops_a_run_and_all_that_it_started() -> None:
     run = start([sys.executable, "-m", "soak", "idle"], name="soak", cwd=ROOT)
-    time.sleep(2)
-    children = _descendants(run.pid)
-    assert children
+    # Redis, the providers and a worker.
+    children = until(lambda: found if len(found := _descendants(run.pid)) >= 3 else None)
     run.send_signal(signal.SIGINT)
     assert run.wait(20) == 130
     assert not [pid for pid in children if _alive(pid)]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from kombu.compression import compress
 
+from sandbox.messages import EMBED
 from tasks.broker.envelope import MalformedError
-from tests.unit.messages import CANARY, EMBED, GOOD, body, message, opened, protocol_1, with_headers, with_properties
+from tests.unit.messages import CANARY, GOOD, body, message, opened, protocol_1, with_headers, with_properties
 
 STEP = {
     "index": 3,

@@ -1,6 +1,5 @@
 """What may be published to the channel of events, and which of it Flower keeps."""
 
-import base64
 import json
 import time
 from typing import Any
@@ -10,6 +9,7 @@ from celery.events import Event
 from celery.events.state import State
 
 from config.flower_events import is_of_events
+from sandbox.messages import changed, raw, with_properties, wrapped
 
 GOOD = Event("worker-heartbeat", hostname="w@h", freq=2.0, active=0, processed=1, loadavg=(1.0, 0.5, 0.1), pid=5,
              clock=7, utcoffset=0, sw_ident="py-celery", sw_ver="5.7.0", sw_sys="Linux")  # fmt: skip
@@ -18,10 +18,8 @@ TASK = Event("task-received", hostname="w@h", uuid="u-1", name="lookup.opay", ar
 
 
 def published(event: object, **entry: object) -> bytes:
-    body = base64.b64encode(json.dumps(event).encode()).decode()
-    properties = {"body_encoding": "base64", "delivery_tag": "t", "delivery_info": {"routing_key": "worker.x"}}
-    whole = {"body": body, "content-type": "application/json", "headers": {}, "properties": properties, **entry}
-    return json.dumps(whole).encode()
+    message = with_properties(wrapped(json.dumps(event), {}), delivery_info={"routing_key": "worker.x"})
+    return raw(changed(message, **entry))
 
 
 @pytest.mark.parametrize(
