@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from sandbox.environment import PRIVATE_KEY, ROOT
 from sandbox.redis_server import RedisServer
-from sandbox.service import Service, Simulator
+from sandbox.service import OPERATOR, Service, Simulator
 from sandbox.waiting import until
 from tests.browser.flower import PASSWORD, USER, Flower
 
@@ -101,7 +101,8 @@ def test_a_result_is_a_count_and_no_card(service: Service, flower: Flower, page:
 def test_producers_that_tell_of_their_messages_are_not_believed(service: Service, flower: Flower, page: Page) -> None:
     """Such as a Celery application with events of its own, with a repr of its own or none."""
     talkative = Celery("talkative", broker=service.server.url)
-    talkative.conf.task_send_sent_event = True
+    # On the channel of this service: what is said on the usual one does not reach Flower.
+    talkative.conf.update(task_send_sent_event=True, **OPERATOR)
     kwargs = {"requests": [{"opay_token": f"OPAY_TOKEN_visa~{SECRET}"}]}
     # Nobody consumes this one yet, so that what Flower shows is what the producer told.
     talkative.send_task("lookup.opay", kwargs=kwargs, queue="lookup.opay.bulk", task_id="waits-1")

@@ -26,6 +26,7 @@ def pip(programs: Path, *args: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.timeout(300)  # the package index and the machine may be slow
 def test_a_worker_runs_from_its_lock_and_what_its_image_copies(service: Service, tmp_path: Path) -> None:
     programs = environment(tmp_path / "venv")
     pip(programs, "--require-hashes", "-r", str(ROOT / "requirements/worker.txt"))
