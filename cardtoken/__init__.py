@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cardtoken.async_client import AsyncClient
     from cardtoken.client import Client
-    from cardtoken.contract import AfterpayRequest, Lane, LookupResult, OpayRequest, Status
+    from cardtoken.contract import Lane, LookupResult, Status
     from cardtoken.errors import (
         CardTokenError,
         ClosedError,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from cardtoken.message import Receipt
     from cardtoken.producer import Progress
+    from cardtoken.providers import AfterpayRequest, OpayRequest
 
 __version__ = "0.1.0"
 
@@ -50,13 +51,16 @@ _HOMES = {
     "Client": "cardtoken.client",
     "Progress": "cardtoken.producer",
     "Receipt": "cardtoken.message",
-    **dict.fromkeys(("AfterpayRequest", "Lane", "LookupResult", "OpayRequest", "Status"), "cardtoken.contract"),
+    **dict.fromkeys(("Lane", "LookupResult", "Status"), "cardtoken.contract"),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "cardtoken.errors"),
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    # The request model of any provider: the names above are for type checkers.
+    home = "cardtoken.providers" if name.endswith("Request") else _HOMES.get(name)
+    found = getattr(import_module(home), name, None) if home else None
+    if found is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return value
+    globals()[name] = found
+    return found

@@ -76,7 +76,7 @@ class Client:
         reply_to: str | None = None,
         task_id: str | None = None,
     ) -> Receipt:
-        """Push one request: an ``OpayRequest``, an ``AfterpayRequest``, or a mapping with the same fields.
+        """Push one request: the request model of a provider, such as ``OpayRequest``, or a mapping with its fields.
 
         ``requested_at`` is stamped, and ``reply_to`` set, where the request does not say them. Answers the ids under
         which the result comes.

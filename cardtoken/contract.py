@@ -7,7 +7,7 @@ and validation errors never quote their input.
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -174,13 +174,15 @@ class _Model(BaseModel):
 
 
 class LookupRequest(_Model):
-    """One lookup, as a producer sends it. Subclasses add the provider's own reference.
+    """One lookup, as a producer sends it. A subclass for each provider adds one field: the provider's own reference.
 
     ``lookup_id``, ``account`` and ``reply_to`` appear in logs and dashboards: they must carry nothing personal.
     ``metadata`` (at most 16 keys, 2,048 bytes of keys and values in UTF-8) is echoed in the result and shown nowhere.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    #: The field that a subclass adds.
+    reference_field: ClassVar[str]
 
     lookup_id: LookupId | None = None
     account: QueueName = DEFAULT
@@ -191,10 +193,20 @@ class LookupRequest(_Model):
         default_factory=dict, repr=False, json_schema_extra={"maxProperties": _MAX_METADATA_KEYS}
     )
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        added = [name for name in cls.model_fields if name not in LookupRequest.model_fields]
+        if len(added) != 1:
+            raise TypeError(f"{cls.__name__} adds {added or 'no field'}; a request adds one, the provider's reference")
+        cls.reference_field = added[0]
+
     @property
     def reference(self) -> CardToken:
-        """What the provider is asked about."""
-        raise TypeError(f"{type(self).__name__} names no provider's reference")
+        """What the provider is asked about. Raises TypeError for a request that is not of a provider."""
+        if type(self) is LookupRequest:
+            raise TypeError("a LookupRequest has no reference: use the request model of a provider")
+        reference: CardToken = getattr(self, self.reference_field)
+        return reference
 
     @field_validator("metadata")
     @classmethod
@@ -212,26 +224,6 @@ class LookupRequest(_Model):
     def to_wire(self) -> dict[str, Any]:
         """The JSON object to put into a message's ``requests``, card token included."""
         return self.model_dump(mode="json", context=_WIRE, exclude_none=True, exclude_unset=True)
-
-
-class OpayRequest(LookupRequest):
-    """One element of ``requests`` of the task ``lookup.opay``."""
-
-    opay_token: Reference
-
-    @property
-    def reference(self) -> CardToken:
-        return self.opay_token
-
-
-class AfterpayRequest(LookupRequest):
-    """One element of ``requests`` of the task ``lookup.afterpay``."""
-
-    original_request_id: Reference
-
-    @property
-    def reference(self) -> CardToken:
-        return self.original_request_id
 
 
 class Customer(_Model):

@@ -13,28 +13,19 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
-from cardtoken.contract import (
-    MAX_REQUESTS,
-    REPLAY_OF,
-    AfterpayRequest,
-    Lane,
-    LookupRequest,
-    OpayRequest,
-    QueueName,
-)
+from cardtoken.contract import MAX_REQUESTS, REPLAY_OF, Lane, LookupRequest, QueueName
 from cardtoken.errors import InvalidRequestError
 from cardtoken.nearest import unknown_field
+from cardtoken.providers import PROVIDERS, in_words
 
 #: What a producer hands in: a request model, or a mapping with the same fields.
 AnyRequest = LookupRequest | Mapping[str, object]
 #: A queue entry has to stay below this to be taken by a worker with the default settings.
 MAX_ENTRY_BYTES: Final = 4 << 20
 
-_PROVIDERS: Final[Mapping[type[LookupRequest], str]] = {OpayRequest: "opay", AfterpayRequest: "afterpay"}
-#: What a request is told by: the field that only one of the models has.
-_TOLD_BY: Final = {
-    name: model for model in _PROVIDERS for name in model.model_fields.keys() - LookupRequest.model_fields
-}
+_NAMES: Final = {provider.request: provider.name for provider in PROVIDERS.values()}
+#: Request models by the field that only one of them has.
+_MODELS: Final = {provider.reference_field: provider.request for provider in PROVIDERS.values()}
 _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 _BODY_HEAD, _BODY_TAIL = (
@@ -91,8 +82,8 @@ def prepared(
     stamps = {"requested_at": now, "reply_to": reply_to, "deadline": deadline}
     request: LookupRequest
     if isinstance(given, LookupRequest):
-        if type(given) not in _PROVIDERS:
-            raise InvalidRequestError(f"a request is one of {', '.join(m.__name__ for m in _PROVIDERS)}, or a mapping")
+        if type(given) not in _NAMES:
+            raise InvalidRequestError(f"a request is one of {', '.join(m.__name__ for m in _NAMES)}, or a mapping")
         said: Mapping[str, object] = {name: getattr(given, name) for name in given.model_fields_set}
         request = given.model_copy(update=_missing(said, stamps))
     elif isinstance(given, Mapping):
@@ -100,7 +91,7 @@ def prepared(
     else:
         raise InvalidRequestError(f"a request is a model or a mapping, not {type(given).__name__}")
     text = _encode(request.to_wire()).encode()
-    return Request(_PROVIDERS[type(request)], text, request.lookup_id, request.reply_to)
+    return Request(_NAMES[type(request)], text, request.lookup_id, request.reply_to)
 
 
 def checked_reply_to(name: str) -> str:
@@ -211,11 +202,11 @@ def _missing(said: Mapping[str, object], stamps: Mapping[str, object]) -> dict[s
 
 
 def _model_of(given: Mapping[str, object]) -> type[LookupRequest]:
-    found = [model for name, model in _TOLD_BY.items() if name in given]
+    found = [model for name, model in _MODELS.items() if name in given]
     if len(found) != 1:
-        known = {name for model in _PROVIDERS for name in model.model_fields}
+        known = {name for model in _NAMES for name in model.model_fields}
         unknown = [unknown_field(name, known) for name in given if isinstance(name, str) and name not in known]
-        raise InvalidRequestError("; ".join([f"a request has exactly one of {' and '.join(_TOLD_BY)}", *unknown[:5]]))
+        raise InvalidRequestError("; ".join([f"a request has exactly one of {in_words(_MODELS, 'and')}", *unknown[:5]]))
     return found[0]
 
 

@@ -13,8 +13,8 @@ from cardtoken.circuits import CircuitState, not_closed
 from cardtoken.contract import DEAD_LETTERS, QUARANTINE, RESULT_STREAM_PREFIX, Lane
 from cardtoken.other_lists import DEFAULT_PRIORITIES, OtherList, other_lists
 from cardtoken.presence import FleetReport, SilentWorker, WorkerReport, presence
+from cardtoken.providers import PROVIDERS
 
-_PROVIDERS: Final = ("opay", "afterpay")
 _RESULT_QUEUES: Final = "lookup:result-queues"
 _LEASES: Final = "lookup:leases"
 #: Bytes of a queue's oldest entry that are worth reading for its age.
@@ -155,7 +155,7 @@ def look(redis: Redis) -> ServiceStatus:
     there = found.living
     # By Redis' clock, as all that is compared with it.
     now = datetime.fromtimestamp(found.at, UTC)
-    names = [f"lookup.{provider}.{lane}" for provider in _PROVIDERS for lane in Lane]
+    names = [f"lookup.{provider}.{lane}" for provider in PROVIDERS for lane in Lane]
     taken = {queue for worker in there for queue in worker.queues}
     taken |= {queue for worker in found.silent for queue in worker.queues}
     names += sorted(taken - set(names))

@@ -16,6 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from cardtoken.providers import PROVIDERS
 from sandbox.environment import ROOT, demo_environment
 from sandbox.group import Processes, signals_as_ctrl_c
 from sandbox.ports import Ports
@@ -41,7 +42,7 @@ class Example:
     @property
     def request(self) -> dict[str, Any]:
         """The element of ``requests``, as any producer would write it."""
-        field = {"opay": "opay_token", "afterpay": "original_request_id"}[self.provider]
+        field = PROVIDERS[self.provider].reference_field
         return {field: self.reference, "reply_to": "demo", "lookup_id": self.about, "metadata": {"shop": "demo"}}
 
 
@@ -137,7 +138,7 @@ def shortened(result: Mapping[str, Any] | None) -> str:
 def send(redis_url: str) -> None:
     """Enqueue the examples as a producer that knows nothing but the contract would."""
     producer = Celery(broker=redis_url)
-    for provider in ("opay", "afterpay"):
+    for provider in dict.fromkeys(example.provider for example in EXAMPLES):
         requests = [example.request for example in EXAMPLES if example.provider == provider]
         producer.send_task(f"lookup.{provider}", kwargs={"requests": requests}, queue=f"lookup.{provider}.interactive")
 

@@ -9,6 +9,8 @@ from typing import Final
 
 from dotenv import dotenv_values
 
+from cardtoken.providers import PROVIDERS
+
 ROOT: Final = Path(__file__).parent.parent
 #: The samples of the providers' public documentation.
 MERCHANT, PRIVATE_KEY = "256612345678901", "OPAYPRV16160617080050.388604510744898"
@@ -17,8 +19,7 @@ CLIENT, CLIENT_SECRET = "afterpay", "merchantABC"
 #: The settings that a service under test must not inherit from the machine that runs it.
 _OURS = (
     "REDIS_",
-    "OPAY_",
-    "AFTERPAY_",
+    *(f"{provider}_".upper() for provider in PROVIDERS),
     "HTTP_",
     "RETRY_",
     "RESULT_",

@@ -10,6 +10,7 @@ from redis import AuthenticationError, Redis, RedisError, ResponseError
 from redis.exceptions import ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError
 
 from cardtoken.bounded import UnusableServerError
+from tasks.providers import PROVIDERS
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +97,10 @@ def check_queues(
     """Refuse to start without a provider, or for a queue that is switched off or that there is not."""
     consumed, known, off = list(consumed), set(known), sorted(switched_off)
     if not consumed:
+        accounts = ", ".join(" and ".join(provider.mandatory_variables) for provider in PROVIDERS.values())
         raise StartupError(
-            "No provider has an account, so there is nothing to do. Set OPAY_MERCHANT_ID and OPAY_PRIVATE_KEY, "
-            "AFTERPAY_CLIENT_ID and AFTERPAY_CLIENT_SECRET, or PROVIDER_ACCOUNTS_FILE; see .env.example."
+            f"No provider has an account, so there is nothing to do. Set {accounts}, or PROVIDER_ACCOUNTS_FILE; "
+            "see .env.example."
         )
     for queue in wanted or ():
         if queue in consumed:

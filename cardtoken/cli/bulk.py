@@ -9,7 +9,7 @@ import click
 
 from cardtoken.cli.context import Context
 from cardtoken.cli.exit_codes import Exit
-from cardtoken.cli.references import FIELDS, Source, UnreadableFileError
+from cardtoken.cli.references import FIELDS, Source, UnreadableFileError, described
 from cardtoken.cli.stream_commands import age
 from cardtoken.contract import Lane
 
@@ -35,6 +35,7 @@ from cardtoken.contract import Lane
 @click.option("--reveal", is_flag=True, help="Write card tokens, their holders and metadata.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON.")
 @click.pass_obj
+@described
 def bulk(
     context: Context,
     /,
@@ -55,7 +56,7 @@ def bulk(
 ) -> Exit:
     """Look up every reference of FILE, and write a record for each to --out, in the same order.
 
-    FILE is CSV with a column opay_token or original_request_id (and, as you like, lookup_id, account, deadline,
+    FILE is CSV with a column {columns} (and, as you like, lookup_id, account, deadline,
     metadata.NAME), JSON lines with the same names, or one reference a line with --provider. A record says in which
     line its reference was; card tokens and holders are masked unless --reveal.
 

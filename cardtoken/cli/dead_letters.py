@@ -17,6 +17,7 @@ from cardtoken.cli.entries import moment
 from cardtoken.cli.exit_codes import Exit
 from cardtoken.cli.stream_commands import Choice, Entry
 from cardtoken.contract import DEAD_LETTERS, REPLY_PREFIX, Lane
+from cardtoken.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -45,7 +46,11 @@ def _chosen(command: stream_commands.F) -> stream_commands.F:
         click.option("--category", help="Only these: unavailable, timeout, authentication, rejected, protocol, …"),
         click.option("--lane", type=click.Choice(_LANES), help="Only those of this lane."),
         click.option("--account", help="Only those of this account."),
-        click.option("--provider", help="Only those of this provider: opay, afterpay."),
+        click.option(
+            "--provider",
+            help=f"Only those of this provider: {', '.join(PROVIDERS)}.",
+            shell_complete=lambda _, __, begun: [name for name in PROVIDERS if name.startswith(begun)],
+        ),
     ):
         command = option(command)
     return stream_commands.ages(command)

@@ -7,7 +7,7 @@ import click
 
 from cardtoken.cli.context import Context
 from cardtoken.cli.exit_codes import Exit
-from cardtoken.cli.references import FIELDS
+from cardtoken.cli.references import FIELDS, described
 
 _WHAT_NEXT = {
     "timeout": "The provider was too slow. Ask again later.",
@@ -38,6 +38,7 @@ def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dic
 @click.option("--reveal", is_flag=True, help="Show the card token and its holder.")
 @click.option("--json", "as_json", is_flag=True, help="The whole result as JSON.")
 @click.pass_obj
+@described
 def lookup(
     context: Context,
     *,
@@ -52,8 +53,8 @@ def lookup(
 ) -> Exit:
     """Ask what is behind a card token, wait, and show the record.
 
-    REFERENCE is OPay's card token, or the Request-Id of an Afterpay card verification; - reads it from standard input,
-    where no list of processes shows it.
+    REFERENCE is {references}; - reads it from standard input, where no list of
+    processes shows it.
 
     \b
     cardtoken lookup opay OPAY_TOKEN_visa

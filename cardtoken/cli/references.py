@@ -2,16 +2,26 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from cardtoken.nearest import nearest_field
+from cardtoken.providers import PROVIDERS, in_words
 
-FIELDS: Final = {"opay": "opay_token", "afterpay": "original_request_id"}
+FIELDS: Final = {name: provider.reference_field for name, provider in PROVIDERS.items()}
 _COLUMNS: Final = {*FIELDS.values(), "lookup_id", "account", "deadline"}
 _METADATA: Final = "metadata."
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def described(function: F) -> F:
+    """Fill in what a command's help says of the providers: ``{columns}`` and ``{references}``."""
+    columns, references = in_words(FIELDS.values()), in_words(provider.reference for provider in PROVIDERS.values())
+    function.__doc__ = (function.__doc__ or "").format(columns=columns, references=references)
+    return function
 
 
 class UnreadableFileError(ValueError):
@@ -111,7 +121,7 @@ class Source:
                 f"{name} is nearly {meant}" for name in names if (meant := nearest_field(name, list(FIELDS.values())))
             ]
             raise UnreadableFileError(
-                f"{self.path} has no column {' or '.join(FIELDS.values())}{f' ({near[0]})' if near else ''}: "
+                f"{self.path} has no column {in_words(FIELDS.values())}{f' ({near[0]})' if near else ''}: "
                 "say which holds the references, as in --provider opay --column token"
             )
 

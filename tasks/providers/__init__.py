@@ -1,14 +1,10 @@
-"""The providers. A new one is a module beside these and a line in ``PROVIDERS``."""
+"""The adapters: for each provider of ``cardtoken.providers`` the module of its name in this package."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
-from tasks.providers import afterpay, opay
+from cardtoken.providers import PROVIDERS as KNOWN
 from tasks.providers.provider import Provider
 
-_ALL: tuple[Provider[Any], ...] = (
-    opay.PROVIDER,
-    afterpay.PROVIDER,
-)
-
-PROVIDERS: Mapping[str, Provider[Any]] = {provider.name: provider for provider in _ALL}
+PROVIDERS: Mapping[str, Provider[Any]] = {name: import_module(f"{__name__}.{name}").PROVIDER for name in KNOWN}

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import pycountry
 from pydantic import AfterValidator, Field
 
-from cardtoken.contract import AfterpayRequest, Category, TokenRecord
+from cardtoken.contract import Category, TokenRecord
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.lookups.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
@@ -227,7 +227,6 @@ def _refused(response: HttpResponse) -> bool:
 
 PROVIDER: Final = Provider(
     name="afterpay",
-    request=AfterpayRequest,
     account=AfterpayAccount,
     build=build,
     parse=parse,

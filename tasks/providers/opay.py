@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
-from cardtoken.contract import Category, Customer, OpayRequest, TokenRecord
+from cardtoken.contract import Category, Customer, TokenRecord
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.lookups.outcomes import Answer, Failure, Found, NotFound, Outcome, Verdict
@@ -185,7 +185,6 @@ def _customer(info: object) -> Customer | None:
 
 PROVIDER: Final = Provider(
     name="opay",
-    request=OpayRequest,
     account=OpayAccount,
     build=build,
     parse=parse,

@@ -1,4 +1,4 @@
-"""What an adapter is: a request model, an account model, ``build``, ``parse`` and a code table. No I/O anywhere."""
+"""What an adapter is: an account model, ``build``, ``parse`` and a code table. No I/O anywhere."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cardtoken.contract import LookupRequest
+from cardtoken.providers import PROVIDERS
 from cardtoken.secret import CardToken, Secret
 from tasks.http.messages import HttpRequest, HttpResponse
 from tasks.lookups.outcomes import Failure, Outcome, Verdict
@@ -87,8 +88,8 @@ class AccessTokens(Generic[A]):
 class Provider(Generic[A]):
     """One provider: everything the engine needs to know of it."""
 
+    #: As ``cardtoken.providers`` has it.
     name: str
-    request: type[LookupRequest]
     account: type[A]
     build: Callable[[Query[A]], HttpRequest]
     parse: Callable[[HttpResponse, Query[A]], Outcome]
@@ -96,3 +97,19 @@ class Provider(Generic[A]):
     access_tokens: AccessTokens[A] | None = None
     #: For a provider that does not echo the reference: the id that it gives to each answer, None where there is none.
     answer_id: Callable[[HttpResponse], str | None] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a name that producers do not know."""
+        if self.name not in PROVIDERS:
+            raise ValueError(f"provider {self.name!r} has no line in cardtoken/providers.py")
+
+    @property
+    def request(self) -> type[LookupRequest]:
+        """The request model."""
+        return PROVIDERS[self.name].request
+
+    @property
+    def mandatory_variables(self) -> list[str]:
+        """The environment variables without which it has no account."""
+        fields = self.account.model_fields.items()
+        return [f"{self.name}_{name}".upper() for name, info in fields if info.is_required()]

@@ -11,7 +11,8 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
-from cardtoken.contract import Category, Lane, OpayRequest
+from cardtoken.contract import Category, Lane
+from cardtoken.providers import OpayRequest
 from sandbox.redis_server import RedisServer
 from tasks.lookups.lookup import Settled
 from tasks.lookups.outcomes import Failure

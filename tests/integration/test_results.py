@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cardtoken.contract import Category, Lane, LookupResult, OpayRequest, TokenRecord
+from cardtoken.contract import Category, Lane, LookupResult, TokenRecord
+from cardtoken.providers import OpayRequest
 from cardtoken.secret import CardToken
 from sandbox.redis_server import RedisServer
 from tasks.broker.claims import Claims

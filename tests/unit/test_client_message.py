@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from cardtoken.contract import MAX_REQUESTS, AfterpayRequest, Lane, LookupRequest, OpayRequest
+from cardtoken.contract import MAX_REQUESTS, Lane, LookupRequest
 from cardtoken.errors import InvalidRequestError
 from cardtoken.message import MAX_ENTRY_BYTES, Cutter, Message, Request, checked_task_id, message_of, prepared
+from cardtoken.providers import AfterpayRequest, OpayRequest
 from tasks.broker.envelope import open_envelope
 
 TOKEN = "OPAY_TOKEN_canary_4111111111111111"

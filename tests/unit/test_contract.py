@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 
 from cardtoken.contract import (
-    AfterpayRequest,
     Brand,
     Category,
     Customer,
@@ -16,11 +15,11 @@ from cardtoken.contract import (
     LookupFailure,
     LookupRequest,
     LookupResult,
-    OpayRequest,
     Status,
     TokenRecord,
     stream_name,
 )
+from cardtoken.providers import AfterpayRequest, OpayRequest
 from cardtoken.secret import CardToken
 
 TOKEN = "OPAY_TOKEN_bf8593c1693546ea83743e4d433c5bf5"

@@ -1,10 +1,7 @@
 """The documents tell the truth: what they list is there, and what they show runs."""
 
 import io
-import json
 import re
-import sys
-import types
 
 import honcho.environ
 import pytest
@@ -13,10 +10,7 @@ from pydantic import BaseModel
 
 from config.settings import Pacing, Settings
 from sandbox.environment import ROOT
-from tasks.http.messages import HttpResponse
-from tasks.lookups.outcomes import Failure, Found, NotFound
 from tasks.providers import PROVIDERS
-from tasks.providers.provider import Query
 
 
 def fields_of(model: type[BaseModel], prefix: str = "") -> set[str]:
@@ -58,33 +52,6 @@ def test_every_setting_says_how_to_set_it() -> None:
     models: list[type[BaseModel]] = [Settings, Pacing, *(provider.account for provider in PROVIDERS.values())]
     silent = [name for model in models for name, info in model.model_fields.items() if not info.description]
     assert silent == []
-
-
-def test_the_adapter_of_the_guide_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    guide = (ROOT / "docs/adding-a-provider.md").read_text()
-    source = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)[0]
-    module = types.ModuleType("tasks.providers.acme")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(source, "acme.py", "exec"), module.__dict__)  # noqa: S102 - the project's own page
-
-    provider = module.PROVIDER
-    request = provider.request(acme_token="acme-token-1")
-    query = Query(request.reference, provider.account(api_key="key-1"), "0" * 32)
-    sent = provider.build(query)
-    assert sent.url == "https://api.acme.example/v2/cards?token=acme-token-1"
-    assert sent.headers["Authorization"] == "ApiKey key-1"
-
-    def parsed(answer: object, status: int = 200) -> object:
-        return provider.parse(HttpResponse(status, {}, json.dumps(answer).encode()), query)
-
-    found = parsed({"code": "OK", "token": "acme-token-1", "scheme": "Visa", "last4": "1111"})
-    assert isinstance(found, Found)
-    assert (found.token.brand, found.token.last4) == ("visa", "1111")
-    assert isinstance(parsed({"code": "NO_SUCH_TOKEN"}), NotFound)
-    odd: list[object] = [{"code": "OK", "token": "another"}, {"code": "TRY_LATER"}, {"code": 7}, [], "", None]
-    for answer in odd:
-        assert isinstance(parsed(answer), Failure)
-    assert "key-1" not in str(parsed({"code": "NO", "message": "key-1 is wrong"}))
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cardtoken.contract import AfterpayRequest, Lane, LookupRequest, OpayRequest
+from cardtoken.contract import Lane, LookupRequest
+from cardtoken.providers import AfterpayRequest, OpayRequest
 from tasks.lookups.lookup import Lookup
 from tasks.lookups.reader import RequestReader
 

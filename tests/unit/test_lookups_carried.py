@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cardtoken.contract import Lane, OpayRequest
+from cardtoken.contract import Lane
+from cardtoken.providers import OpayRequest
 from tasks.lookups.carried_state import LookupState, RetryState
 from tasks.lookups.lookup import Lookup
 from tasks.lookups.reader import RequestReader

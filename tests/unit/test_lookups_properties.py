@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from cardtoken.contract import Category, Lane, LookupId, LookupResult, OpayRequest, QueueName
+from cardtoken.contract import Category, Lane, LookupId, LookupResult, QueueName
+from cardtoken.providers import OpayRequest
 from tasks.lookups.carried_state import LookupState
 from tasks.lookups.lookup import Settled
 from tasks.lookups.outcomes import Failure

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cardtoken.contract import AfterpayRequest, Customer, LookupRequest, LookupResult, OpayRequest, Status, TokenRecord
+from cardtoken.contract import Customer, LookupRequest, LookupResult, Status, TokenRecord
+from cardtoken.providers import AfterpayRequest, OpayRequest
 from cardtoken.secret import CardToken, Secret
 from config import celeryconfig
 
