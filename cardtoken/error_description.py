@@ -12,7 +12,7 @@ _MOST: Final = 3
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the type and place of an error, such as ``KeyError at tasks/assembly.py:88``, and never its text.
+    """Return the type and place of an error, such as ``KeyError at tasks/calls/engine.py:88``, and never its text.
 
     The place is the innermost line of this project's own code, or a library's module and line where the error never
     came by any. One that was not raised has none. The causes that it was raised from are named too.

@@ -1,9 +1,14 @@
-"""What is wrong with a configuration, all of it at once, in words that name the variable and the fix."""
+"""Errors of a configuration, all of them at once, in words that name the variable and the fix."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final, NoReturn
 
 from pydantic import BaseModel, ValidationError
+
+#: Exit status of a process that is configured wrongly: EX_CONFIG of sysexits.h.
+EX_CONFIG: Final = 78
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,14 @@ class ConfigurationError(Exception):
         return "\n".join(lines)
 
 
+def refuse(reason: object) -> NoReturn:
+    """Write why this process cannot start to standard error, and end it with status ``EX_CONFIG``."""
+    sys.stderr.write(f"{reason}\n")
+    sys.exit(EX_CONFIG)
+
+
 def faults_of(error: ValidationError, model: type[BaseModel], variable: Callable[[str], str]) -> Iterable[Fault]:
-    """The faults in a validation error; ``variable`` names the environment variable of a field."""
+    """Return the faults in a validation error; ``variable`` names the environment variable of a field."""
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
         field = str(detail["loc"][0]) if detail["loc"] else ""
         info = model.model_fields.get(field)

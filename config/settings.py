@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from cardtoken.connection import SCHEMES, check_url
+from cardtoken.connection import SCHEMES, Endpoint, check_url
 from cardtoken.contract import Lane
 from cardtoken.nearest import misspelt_variables
 from cardtoken.other_lists import SEPARATORS, STEPS
@@ -243,6 +243,18 @@ class Settings(BaseSettings):
         if value < info.data.get("retry_base_delay", 0):
             raise ValueError("is below RETRY_BASE_DELAY")
         return value
+
+    def endpoint(self) -> Endpoint:
+        """Return how this service's Redis is reached."""
+        password = self.redis_sentinel_password
+        return Endpoint(
+            self.redis_url.get_secret_value(),
+            ca_file=self.redis_ca_file,
+            cert_file=self.redis_cert_file,
+            key_file=self.redis_key_file,
+            sentinel_master=self.redis_sentinel_master or "",
+            sentinel_password=password.get_secret_value() if password else None,
+        )
 
     def max_attempts(self, lane: Lane) -> int:
         """Return how many calls a lookup may take.

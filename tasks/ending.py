@@ -1,24 +1,24 @@
-"""How a process of this service ends at once: before it has begun, or when ending in order takes too long.
+"""How a process of this service ends at once: on a signal that comes before it is ready, or as a last resort.
 
 Process 1 of a container has no default action for signals: without a handler SIGTERM does nothing. Celery installs its
-own late, and obeys them between two steps alone, none of which comes while a worker waits for Redis.
+handlers late, and obeys them only between two steps of its event loop, none of which comes while a worker waits for
+Redis. Importing this module does nothing.
 """
 
 import os
 import signal
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-#: Those that ask a worker to stop. Flower's own handling of Ctrl-C is good from the start.
+#: The signals that ask a worker to stop. Flower itself handles Ctrl-C well from the start.
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGINT)
-#: What was to be done on a signal before this module took it over.
+#: Signal number → its handler before this module took it over.
 _before: dict[int, Any] = {}
-#: The worker's pidfile, once it is known.
+#: The path of the worker's pidfile, once the command line is read. :func:`leave` removes the file.
 pidfile: str | None = None
 
 
@@ -30,7 +30,7 @@ def program() -> str:
 
 
 def take_signals() -> None:
-    """Let a signal end this process at once, with status 0, until :func:`hand_over`. An ignored one stays ignored."""
+    """Let a signal end this process at once, with status 0, until :func:`hand_over`. Ignored signals stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in _SIGNALS[:3] if program() == "flower" else _SIGNALS:
@@ -52,19 +52,8 @@ def _on_signal(_: int, __: FrameType | None) -> None:
 
 
 def leave() -> None:
-    """End this process now, with status 0. What it holds in Redis waits for its lease to run out."""
+    """End this process now, with status 0. Messages that it still holds wait in Redis for their leases to run out."""
     with suppress(OSError, ValueError):
         if pidfile and int(Path(pidfile).read_text(encoding="utf-8")) == os.getpid():
             Path(pidfile).unlink()
     os._exit(0)
-
-
-def leave_after(seconds: float, begun: threading.Event) -> None:
-    """Make sure that the process is over so many seconds after ``begun`` is set, whatever it waits for."""
-
-    def watch() -> None:
-        begun.wait()
-        time.sleep(seconds)
-        leave()
-
-    threading.Thread(target=watch, name="last resort", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Puts a worker together: the one place where settings meet classes."""
+"""Build the parts of a worker: the one place where settings meet classes."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -41,10 +41,10 @@ from tasks.telemetry.observer import Observer
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """What a worker process has and no other process does."""
+class Parts:
+    """The parts of a worker that something is done with after they were built."""
 
-    lookups: MessageProcessor
+    processor: MessageProcessor
     claims: Claims
     engines: tuple[Engine, ...]
     http: HttpClient
@@ -52,7 +52,7 @@ class Worker:
     presence: Presence
 
 
-def assemble(
+def build(
     configuration: Configuration,
     redis: Redis,
     *,
@@ -60,8 +60,11 @@ def assemble(
     threads: int,
     stopping: threading.Event,
     clock: RedisClock,
-) -> Worker:
-    """A worker of that name, which runs so many messages at once, and begins no call once ``stopping`` is set."""
+) -> Parts:
+    """Build the worker called ``name``, for at most ``threads`` messages at once, and install its transport.
+
+    It begins no call once ``stopping`` is set. Nothing runs yet: no thread is started, no connection opened.
+    """
     settings = configuration.settings
     limits = Limits(
         connect=settings.http_connect_timeout,
@@ -80,7 +83,7 @@ def assemble(
     policies = {
         lane: RetryPolicy(base, longest, settings.max_attempts(lane), max_unreadable=UNREADABLE[lane]) for lane in Lane
     }
-    # Longer than any exchange, an access token's included: then whoever made the trial is gone.
+    # Longer than any exchange, an access token's included: then the worker that made the trial is gone.
     circuits = Circuits(redis, patience=2 * settings.http_total_timeout)
     pacing = configuration.pacing
     rates = {name: each.rate_limit for name, each in pacing.items() if each.rate_limit is not None}
@@ -120,13 +123,13 @@ def assemble(
     priorities = suffixes(settings.priority_separators, settings.priority_steps)
     claims = Claims(redis, settings.lease_seconds, settings.max_message_bytes, clock, priorities)
     names = frozenset(f"lookup.{name}" for name in PROVIDERS)
-    # Those of a provider that is off too: a queue taken up at run time must not fall to the stock transport.
+    # Those of a provider without an account too: a queue added at run time must not fall to the stock transport.
     ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
     intake = Intake(
         names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters, clock), ours, clock=clock
     )
     retention = Retention(redis, results, dead_letters)
-    queue_limits = QueueLimits(_shut(contexts))
+    queue_limits = QueueLimits(_seconds_blocked(contexts))
     remote_control.install()
     reply_exchange = f"reply.{celeryconfig.control_exchange}.pidbox"
     transport.install(
@@ -135,18 +138,18 @@ def assemble(
         )
     )
     engines = tuple(context.engine for context in contexts.values())
-    there = Presence(
+    own_presence = Presence(
         redis,
         claims.worker,
         name,
         threads,
         lambda: (heartbeat.queues, len(claims), heartbeat.loop_stalled_seconds),
         clock=clock,
-        # One call may take so long, and be the only one.
+        # A single call may take that long, and be the only one.
         stalled=lambda: max(0.0, *(each.stalled_seconds - settings.http_total_timeout for each in engines)),
     )
-    return Worker(
-        lookups=MessageProcessor(
+    return Parts(
+        processor=MessageProcessor(
             contexts,
             ResultStore(redis, results, dead_letters),
             claims,
@@ -165,19 +168,19 @@ def assemble(
             Periodic("circuits", circuits.refresh, PAUSE),
             Periodic("other lists", OtherListsFinder(redis, ours, priorities).look_for_all, other_lists.PAUSE),
             Periodic("retention", retention.sweep_for_all, retention.pause),
-            Periodic("presence", there.tell, presence.PAUSE),
+            Periodic("presence", own_presence.tell, presence.PAUSE),
         ),
-        presence=there,
+        presence=own_presence,
     )
 
 
 def _kept_for_interactive(provider: str, settings: Settings, heartbeat: LoopHeartbeat) -> Callable[[], int]:
-    """How many call threads bulk lookups leave alone: a quarter, where this worker serves both lanes."""
+    """Return a function for the call threads kept from bulk lookups: a quarter, if this worker serves both lanes."""
     lanes = {queues.queue_name(provider, lane) for lane in Lane}
     return lambda: settings.provider_concurrency // 4 if lanes <= set(heartbeat.queues) else 0
 
 
-def _shut(contexts: Mapping[str, ProviderContext]) -> Callable[[str], float | None]:
-    """For the queue_limits: in how many seconds the provider of a bulk queue may be tried, while it cannot be asked."""
+def _seconds_blocked(contexts: Mapping[str, ProviderContext]) -> Callable[[str], float | None]:
+    """Return a function from a bulk queue to the seconds until its provider may be called, or None if it may now."""
     admissions = {queues.queue_name(name, Lane.BULK): context.engine.admission for name, context in contexts.items()}
     return lambda queue: admissions[queue].seconds_until_trial() if queue in admissions else None
