@@ -1,4 +1,7 @@
-"""docs/architecture.md shows the tree as it is: each module in its place, and the layers that import-linter keeps."""
+"""docs/architecture.md shows the tree as it is: each module in its place, and the layers that import-linter keeps.
+
+And every page names only what there is, in plain words.
+"""
 
 import re
 import tomllib
@@ -100,3 +103,10 @@ def test_every_link_to_a_heading_leads_to_one(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
     lost = [link for link in links if link[1] not in anchors(page.parent / link[0] if link[0] else page)]
     assert lost == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_page_names_the_actor(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.findall(r"\b(?:nobody|somebody|someone|whoever|whatever)\b", text, re.IGNORECASE)
+    assert found == [], f"name who does it (worker, producer, operator, …) in {page.relative_to(ROOT)}"
