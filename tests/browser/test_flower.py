@@ -143,7 +143,7 @@ def test_the_worker_page_shows_no_secret_setting(service: Service, flower: Flowe
     assert "merchantABC" not in content
 
 
-def test_nobody_can_do_harm_with_it(service: Service, flower: Flower, page: Page) -> None:
+def test_flower_refuses_every_command_that_changes_something(service: Service, flower: Flower, page: Page) -> None:
     (name,) = flower.get("/api/workers?refresh=1").json()
     refused = [
         ("/api/worker/shutdown/" + name, {}),
@@ -171,7 +171,7 @@ def test_tasks_are_still_there_after_a_restart(service: Service, tmp_path: Path)
         assert flower.task(task_id)["name"] == "lookup.opay"
 
 
-def test_it_refuses_to_be_open(service: Service, tmp_path: Path) -> None:
+def test_flower_refuses_an_unsafe_configuration(service: Service, tmp_path: Path) -> None:
     def refused(*args: str, **environment: str) -> str:
         env = {**service.environment, "FLOWER_DB": str(tmp_path / "flower"), **environment}
         command = [sys.executable, "-m", "celery", "-A", "tasks", "flower", "--port=0", *args]

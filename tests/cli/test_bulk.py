@@ -215,7 +215,7 @@ def test_rows_that_cannot_be_asked_for_are_named_before_anything_is(
     assert (done.returncode, done.stdout.splitlines()) == (0, ["        1  found", "        3  skipped"])
 
 
-def test_what_would_go_wrong_says_so_first(env: dict[str, str], tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_anything_is_asked(env: dict[str, str], tmp_path: Path) -> None:
     source, out = references(tmp_path / "cards.txt", 1), tmp_path / "out.jsonl"
     good = ["bulk", str(source), "--provider", "opay"]
     (tmp_path / "none.csv").write_text("card\n4111\n")

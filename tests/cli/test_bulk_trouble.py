@@ -127,7 +127,7 @@ def test_a_run_waits_while_redis_refuses_and_says_so_once(server: RedisServer, a
         assert "the same command goes on" in terminal.text
 
 
-def test_who_follows_results_waits_too(server: RedisServer, admin: Any) -> None:
+def test_a_command_that_follows_results_waits_too(server: RedisServer, admin: Any) -> None:
     stream = "token-records:default"
     result = {"lookup_id": "a", "task_id": "t", "provider": "opay", "account": "default", "status": "not_found",
               "attempts": 1, "requested_at": "2026-01-31T12:00:00Z", "completed_at": "2026-01-31T12:00:01Z",
@@ -211,7 +211,9 @@ def test_why_it_is_quiet_is_said_as_it_is(admin: Any) -> None:
         (redis.ResponseError("unknown command 'EVALSHA', with args beginning with: 'OPAY_TOKEN"), "unknown", False),
     ],
 )
-def test_what_passes_is_told_from_what_does_not(error: redis.RedisError, code: str, waits: bool) -> None:
+def test_errors_that_pass_are_distinguished_from_those_that_do_not(
+    error: redis.RedisError, code: str, waits: bool
+) -> None:
     assert (code_of(error), is_worth_waiting(error)) == (code, waits)
     assert "OPAY_TOKEN" not in text_of(error)
 

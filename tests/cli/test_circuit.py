@@ -57,7 +57,7 @@ def test_held_open_it_is_listed_with_reason_and_end(env: dict[str, str], client:
     assert piped(env, "circuit", "list").stdout == ""
 
 
-def test_what_a_provider_asked_for_is_listed_with_its_answer(env: dict[str, str], client: Any) -> None:
+def test_a_pause_that_a_provider_asked_for_is_listed_with_its_answer(env: dict[str, str], client: Any) -> None:
     client.zadd(OPEN, {"opay:shop": (time.time() + 120) * 1000})
     client.hset(ASKED, "opay:shop", "rate_limited 120000")
     (line,) = piped(env, "circuit", "list").stdout.splitlines()

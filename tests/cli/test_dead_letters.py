@@ -77,7 +77,9 @@ def test_the_list_says_why_and_shows_no_token(env: dict[str, str], letters: Any)
         (["--limit", "1", "--lookup-id", "one"], ["one"]),
     ],
 )
-def test_what_is_asked_for_is_listed(env: dict[str, str], letters: Any, args: list[str], found: list[str]) -> None:
+def test_options_choose_which_entries_are_listed(
+    env: dict[str, str], letters: Any, args: list[str], found: list[str]
+) -> None:
     letters({"lookup_id": "one"}, {"lookup_id": "two"})
     done = piped(env, "dead-letters", "list", *args, "--json")
     assert sorted(json.loads(line)["lookup_id"] for line in done.stdout.splitlines()) == found
@@ -125,7 +127,9 @@ def test_ctrl_c_at_the_question_changes_nothing(service: Service, env: dict[str,
     assert service.redis.xlen(DEAD_LETTERS) == 1
 
 
-def test_what_asked_in_a_one_off_queue_needs_another(service: Service, env: dict[str, str], letters: Any) -> None:
+def test_a_lookup_from_a_one_off_queue_needs_another_to_be_replayed(
+    service: Service, env: dict[str, str], letters: Any
+) -> None:
     lookup_id = uuid.uuid4().hex
     [name] = letters({"lookup_id": lookup_id, "reply_to": "reply.gone"})
     refused = piped(env, "dead-letters", "replay", name, "--yes")
@@ -141,7 +145,7 @@ def test_what_asked_in_a_one_off_queue_needs_another(service: Service, env: dict
     until(lambda: results(service, lookup_id) or None)
 
 
-def test_what_a_bulk_run_asked_needs_another_queue_and_no_is_no_name(
+def test_a_lookup_of_a_bulk_run_needs_another_queue_and_no_is_not_a_name(
     service: Service, env: dict[str, str], letters: Any
 ) -> None:
     lookup_id = uuid.uuid4().hex
@@ -215,7 +219,9 @@ def test_a_letter_leaves_only_with_its_message(service: Service, env: dict[str, 
         service.producer.control.add_consumer(queue, reply=True, timeout=1)
 
 
-def test_what_cannot_be_replayed_is_left_and_named(service: Service, env: dict[str, str], letters: Any) -> None:
+def test_dead_letters_that_cannot_be_replayed_are_left_and_named(
+    service: Service, env: dict[str, str], letters: Any
+) -> None:
     letters({}, {})
     odd = service.redis.xadd(
         DEAD_LETTERS,

@@ -78,7 +78,7 @@ def test_a_command_that_looks_changes_nothing(server: RedisServer, client: Any, 
     assert everything(client) == before
 
 
-def test_what_is_asked_for_the_metrics_changes_nothing(client: Any) -> None:
+def test_reading_the_status_for_the_metrics_changes_nothing(client: Any) -> None:
     before = everything(client)
     assert status.look(client).silent[0].name == "bulk@one"
     assert everything(client) == before

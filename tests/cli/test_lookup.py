@@ -68,7 +68,9 @@ def test_the_exit_status_says_how_it_ended(env: dict[str, str], args: list[str],
         (["visa", "4111"], 2, "'visa' is not one of 'opay', 'afterpay'"),
     ],
 )
-def test_what_could_not_be_asked_is_one_error(env: dict[str, str], args: list[str], status: int, says: str) -> None:
+def test_a_lookup_that_cannot_be_asked_prints_one_error(
+    env: dict[str, str], args: list[str], status: int, says: str
+) -> None:
     done = piped(env, "lookup", *args)
     assert (done.returncode, done.stdout) == (status, "")
     assert says in done.stderr

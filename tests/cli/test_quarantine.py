@@ -55,7 +55,7 @@ def test_its_bytes_are_shown_to_who_wants_them(env: dict[str, str], entry: str) 
         (["--older-than", "1h"], 0),
     ],
 )
-def test_what_is_asked_for_is_listed(env: dict[str, str], entry: str, args: list[str], count: int) -> None:
+def test_options_choose_which_entries_are_listed(env: dict[str, str], entry: str, args: list[str], count: int) -> None:
     assert len(piped(env, "quarantine", "list", *args).stdout.splitlines()) == count
 
 
@@ -72,7 +72,7 @@ def test_released_it_is_on_its_queue_byte_for_byte(service: Service, env: dict[s
     until(lambda: True if service.redis.xlen(QUARANTINE) else None)
 
 
-def test_what_is_not_whole_stays(service: Service, env: dict[str, str], entry: str) -> None:
+def test_an_entry_that_was_not_kept_whole_stays(service: Service, env: dict[str, str], entry: str) -> None:
     cut = service.redis.xadd(
         QUARANTINE,
         {"queue": QUEUE, "reason": "larger than the limit", "raw": "begin", "truncated_from": 20_000_000},

@@ -67,7 +67,7 @@ def test_in_a_pipe_each_line_begins_with_what_it_is_about(service: Service, env:
     assert {"queue", "claimed", "dead-letters", "quarantine"} <= set(kinds)
 
 
-def test_what_nobody_consumes_and_its_age_are_told(service: Service, env: dict[str, str]) -> None:
+def test_a_queue_without_consumers_is_reported_with_its_age(service: Service, env: dict[str, str]) -> None:
     asked = {
         "original_request_id": "visa",
         "requested_at": (datetime.now(UTC) - timedelta(seconds=90)).isoformat(),
@@ -105,7 +105,7 @@ def test_a_worker_that_consumes_is_healthy(service: Service, env: dict[str, str]
     assert json.loads(piped(env, "health", "--json").stdout)["healthy"] is True
 
 
-def test_what_is_not_well_is_told_with_status_1(service: Service, env: dict[str, str]) -> None:
+def test_a_worker_that_is_not_well_gives_status_1(service: Service, env: dict[str, str]) -> None:
     done = piped(env, "health", "--host", "elsewhere")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no worker on host elsewhere" in done.stderr
@@ -164,7 +164,7 @@ def test_health_ends_within_its_limit_where_redis_does_not_answer(env: dict[str,
             assert len(error.splitlines()) == 1
 
 
-def test_what_a_worker_says_of_its_clock_and_progress_is_told(service: Service, env: dict[str, str]) -> None:
+def test_a_workers_wrong_clock_and_lack_of_progress_are_reported(service: Service, env: dict[str, str]) -> None:
     fields = {"name": "odd@one", "host": "one", "pid": 1, "threads": 4, "version": "1",
               "started_at": "2026-01-01T00:00:00Z", "queues": '["lookup.opay.bulk"]', "messages": 3, "still": "0.1",
               "stalled": "45.0", "clock_offset": "-44.6"}  # fmt: skip

@@ -86,7 +86,7 @@ def test_a_result_stays_what_it_was(change: Callable[[dict[str, Any]], object], 
     assert any(each.startswith(told) for each in changed("result.schema.json", change))
 
 
-def test_what_may_grow_grows() -> None:
+def test_changes_that_add_something_are_compatible() -> None:
     def grow(it: dict[str, Any]) -> None:
         it["properties"]["new_field"] = {"type": "string"}
 
@@ -132,7 +132,7 @@ def test_schema_and_model_judge_requests_alike(provider: str) -> None:
             assert not schema.is_valid(request), given
 
 
-def test_what_a_worker_publishes_is_what_the_schema_says(service: Service) -> None:
+def test_published_results_follow_the_schema(service: Service) -> None:
     schema = Draft202012Validator(on_disk("result.schema.json"))
     requests = [{"opay_token": f"OPAY_TOKEN_{name}~s"} for name in MAGIC]
     afterpay = [{"original_request_id": f"{name}~s", "metadata": {"a": "b"}} for name in MAGIC]

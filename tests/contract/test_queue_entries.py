@@ -127,7 +127,7 @@ PUSHES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("message", [message for _, message in PUSHES], ids=[name for name, _ in PUSHES])
-def test_what_any_client_may_push_is_taken(service: Service, message: dict[str, Any]) -> None:
+def test_every_form_that_a_client_may_push_is_taken(service: Service, message: dict[str, Any]) -> None:
     task_id = str(uuid.uuid4())
     service.redis.lpush(QUEUE, raw(with_headers(message, id=task_id)))
     [result] = service.results(task_id, 1)

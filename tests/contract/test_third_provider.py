@@ -78,7 +78,7 @@ def service(project: Path) -> Iterator[tuple[CopiedService, int]]:
         assert worker.stop(20) == 0
 
 
-def test_it_has_its_task_queues_settings_and_metrics(service: tuple[CopiedService, int]) -> None:
+def test_a_third_provider_has_its_task_queues_settings_and_metrics(service: tuple[CopiedService, int]) -> None:
     running, port = service
     names = ("visa", "timeout-1", "not-found", "unavailable-2", "malformed", "status-500", "hang-not-a-scenario")
     task_id = running.send("acme", [{"acme_token": f"{name}~a"} for name in names])
@@ -98,7 +98,7 @@ def test_it_has_its_task_queues_settings_and_metrics(service: tuple[CopiedServic
     assert value(found, "cardtoken_queue_consumers", queue="lookup.acme.bulk") == 1
 
 
-def test_it_has_rows_in_flower(
+def test_a_third_provider_has_rows_in_flower(
     service: tuple[CopiedService, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, _ = service
@@ -110,7 +110,7 @@ def test_it_has_rows_in_flower(
         assert flower.task(task_id)["kwargs"] == "1 lookup · acme · default · ids order-1"
 
 
-def test_it_conforms(project: Path) -> None:
+def test_a_third_provider_conforms(project: Path) -> None:
     suites = ["tests/unit/test_provider_conformance.py", "tests/unit/test_provider_answers.py"]
     env = {**clean_environment(), "PYTHONPATH": str(project)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "acme", *suites]

@@ -66,7 +66,7 @@ def test_a_worker_that_waits_for_a_redis_that_takes_writes_ends_at_once(service:
 
 
 @pytest.mark.parametrize("program", ["worker", "flower"])
-def test_it_obeys_before_it_has_read_its_settings(service: Service, program: str) -> None:
+def test_a_program_obeys_a_signal_before_it_has_read_its_settings(service: Service, program: str) -> None:
     code = (
         f"import sys, time; sys.argv = ['celery', '-A', 'tasks', '{program}']\n"
         "class Slow:\n"

@@ -32,7 +32,7 @@ def test_a_worker_killed_at_any_point_loses_nothing_and_doubles_nothing(service:
 
 
 @pytest.mark.parametrize("point", ["published", "settled"])
-def test_what_was_published_before_a_death_is_not_asked_for_again(service: Service, point: str) -> None:
+def test_a_lookup_published_before_a_death_is_not_asked_for_again(service: Service, point: str) -> None:
     ledger = Ledger(service)
     references = [f"OPAY_TOKEN_visa~once-{point}-{i}" for i in range(5)]
     victim = WorkerProcess({**service.environment, "FAULT_POINT": point}).ready()

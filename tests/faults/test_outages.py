@@ -79,7 +79,7 @@ def test_interactive_lookups_are_answered_at_once_while_it_is_open(service: Serv
             )
 
 
-def test_what_says_nothing_of_the_providers_health_opens_nothing(service: Service) -> None:
+def test_failures_of_single_lookups_open_no_circuit(service: Service) -> None:
     with service.worker():
         names = ["not-found"] * 30 + ["code-20000"] * 30 + ["code-02006"] * 30
         service.results(service.send("opay", opay(*names), lane="bulk"), len(names))
@@ -110,7 +110,7 @@ def _of(service: Service, task_id: str) -> list[dict[str, Any]]:
     return [each for each in found if each["task_id"] == task_id]
 
 
-def test_somebody_holds_a_provider_and_lets_it_go(service: Service) -> None:
+def test_an_operator_holds_a_provider_and_releases_it(service: Service) -> None:
     env = environment(service.server.url)
     with service.worker():
         held = piped(env, "circuit", "open", "opay", "--for", "2h", "--reason", "maintenance")
@@ -131,7 +131,7 @@ def test_somebody_holds_a_provider_and_lets_it_go(service: Service) -> None:
         assert piped(env, "circuit", "close", "opay").returncode == 3
 
 
-def test_it_comes_back_by_one_lookup_and_then_by_more(service: Service) -> None:
+def test_a_provider_comes_back_by_one_lookup_and_then_by_more(service: Service) -> None:
     """After the trial there are few calls at once, and soon as many as before."""
     with service.worker():
         open_circuit(service)

@@ -126,7 +126,9 @@ def test_a_failure_is_not_remembered(
 
 
 @pytest.mark.parametrize("others", [0, 5])
-def test_nobody_waits_longer_than_they_have_time(provider: Simulator, cache: AccessTokenCache, others: int) -> None:
+def test_a_lookup_waits_no_longer_for_an_access_token_than_it_has_time(
+    provider: Simulator, cache: AccessTokenCache, others: int
+) -> None:
     provider.behave(token_endpoint="hang")
     with ThreadPoolExecutor(8) as threads:
         patient = [threads.submit(cache.get, soon()) for _ in range(others)]
@@ -138,9 +140,7 @@ def test_nobody_waits_longer_than_they_have_time(provider: Simulator, cache: Acc
     assert provider.stats()["token_requests"] == 1
 
 
-def test_who_comes_first_with_little_time_does_not_spoil_it_for_the_others(
-    provider: Simulator, cache: AccessTokenCache
-) -> None:
+def test_a_first_caller_with_little_time_does_not_fail_the_others(provider: Simulator, cache: AccessTokenCache) -> None:
     provider.behave(latency=0.3)
     assert isinstance(cache.get(soon(0.05)), Failure)
     assert a_token(cache)

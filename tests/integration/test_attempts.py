@@ -91,7 +91,7 @@ def test_no_more_calls_are_made_than_allowed(
     assert calls(providers, lookup) == max_attempts
 
 
-def test_what_passes_is_found_at_the_attempt_that_it_took(providers: Simulator, make: Engines, name: str) -> None:
+def test_a_passing_failure_is_retried_until_the_card_is_found(providers: Simulator, make: Engines, name: str) -> None:
     (lookup,) = lookups(name, "unavailable-2")
     (step,) = run(make(name), [lookup])
     assert isinstance(step, Postponed)
@@ -110,7 +110,7 @@ def test_a_postponed_lookup_is_not_due_before_the_provider_said(make: Engines, n
     assert step.lookup.not_before >= before + timedelta(seconds=7)
 
 
-def test_what_will_not_pass_is_asked_once(providers: Simulator, make: Engines, name: str) -> None:
+def test_a_lasting_failure_is_asked_once(providers: Simulator, make: Engines, name: str) -> None:
     asked = lookups(name, "not-found", "status-418", "redirect", "wrong-token")
     outcomes = [step.outcome for step in run(make(name), asked) if isinstance(step, Settled)]
     assert [type(outcome) for outcome in outcomes] == [NotFound, Failure, Failure, Failure]
@@ -129,7 +129,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_a_few_times(
     assert settled.lookup.attempts == 3 == calls(providers, lookup)
 
 
-def test_what_a_provider_answers_is_not_asked_again_behind_the_engines_back(
+def test_an_answered_call_is_not_repeated_behind_the_engines_back(
     providers: Simulator, make: Engines, name: str
 ) -> None:
     engine = make(name)

@@ -117,7 +117,7 @@ def test_an_error_of_any_kind_reaches_every_call_of_its_round_trip_and_no_other(
     assert [end for end, each in zip(ends, arguments, strict=True) if end not in (error, [each.encode(), b"key"])] == []
 
 
-def test_what_cannot_be_packed_is_an_error_of_its_own_call(pool: Gated, script: BatchedScript) -> None:
+def test_an_argument_that_cannot_be_packed_fails_its_own_call_only(pool: Gated, script: BatchedScript) -> None:
     odd: dict[str, Any] = {"none": None, "object": object(), "half a pair": "\ud800"}
 
     def call(name: str) -> Any:

@@ -72,7 +72,7 @@ def wait_for_trial(circuits: Circuits, provider: str) -> float:
         (VOLUME, 0, False),
     ],
 )
-def test_it_opens_where_most_of_enough_calls_fail(
+def test_a_circuit_opens_when_most_of_enough_calls_fail(
     one: Circuits, provider: str, good: int, bad: int, opens: bool
 ) -> None:
     calls(one, provider, good, bad)
@@ -104,7 +104,7 @@ def test_the_calls_of_all_workers_count(one: Circuits, other: Circuits, provider
     assert one.acquire(provider, "a").seconds_until_trial is not None
 
 
-def test_who_is_kept_waiting_by_the_trial_of_another_does_not_ask_again_and_again(
+def test_a_worker_kept_waiting_by_the_trial_of_another_does_not_ask_again_and_again(
     one: Circuits, other: Circuits, provider: str
 ) -> None:
     calls(one, provider, 0, VOLUME)
@@ -121,9 +121,7 @@ def test_one_account_says_nothing_of_another(one: Circuits, provider: str) -> No
     assert one.acquire(provider, "b").seconds_until_trial is None
 
 
-def test_what_is_long_ago_does_not_count(
-    one: Circuits, redis: Any, provider: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_failures_do_not_count(one: Circuits, redis: Any, provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WINDOW", 0.2)
     quick = Circuits(redis, PATIENCE)
     calls(quick, provider, 0, VOLUME - 1)
@@ -195,7 +193,7 @@ def test_where_redis_cannot_answer_lookups_go_on(provider: str) -> None:
         assert alone.acquire(provider, "a").seconds_until_trial is None
 
 
-def test_somebody_holds_a_whole_provider_open_and_lets_go(one: Circuits, redis: Any, provider: str) -> None:
+def test_an_operator_holds_a_whole_provider_open_and_releases_it(one: Circuits, redis: Any, provider: str) -> None:
     hold_open(redis, provider, "*", seconds=3600, reason="maintenance")
     one.refresh()
     assert one.acquire(provider, "a").seconds_until_trial == pytest.approx(3600, abs=2)
@@ -208,7 +206,7 @@ def test_somebody_holds_a_whole_provider_open_and_lets_go(one: Circuits, redis: 
     assert not close(redis, provider, "*")
 
 
-def test_what_somebody_holds_open_ends_by_itself_and_is_not_tried(one: Circuits, redis: Any, provider: str) -> None:
+def test_a_hold_ends_by_itself_and_has_no_trial(one: Circuits, redis: Any, provider: str) -> None:
     hold_open(redis, provider, "a", seconds=0.3, reason="a moment")
     one.refresh()
     seen = [one.acquire(provider, "a")]
@@ -318,7 +316,7 @@ def test_a_worker_that_redis_does_not_answer_keeps_to_it_by_itself(provider: str
         assert alone.acquire(provider, "a").seconds_until_trial is not None
 
 
-def test_what_a_worker_learns_while_it_looks_is_not_overwritten(one: Circuits, provider: str) -> None:
+def test_an_outcome_recorded_during_a_refresh_is_not_overwritten(one: Circuits, provider: str) -> None:
     begun = time.monotonic()
     ask(one, provider, 5)
     one._note(f"{provider}:a", None, begun)  # what Redis said before that
@@ -368,7 +366,7 @@ def test_a_trial_under_way_is_over_when_the_clock_has_gone_back(one: Circuits, r
     assert trial(one, provider)
 
 
-def test_what_a_person_holds_stays_held_however_far_ahead_it_ends(one: Circuits, redis: Any, provider: str) -> None:
+def test_a_hold_stays_however_far_ahead_it_ends(one: Circuits, redis: Any, provider: str) -> None:
     hold_open(redis, provider, "a", seconds=86_400 * 30, reason="until further notice")
     one.refresh()
     assert not trial(one, provider)

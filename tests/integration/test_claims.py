@@ -49,13 +49,13 @@ def test_an_entry_over_the_limit_is_claimed_and_not_read(redis: Any, claims: Cla
     assert (long.entry, long.size) == (None, LONGEST + 1)
 
 
-def test_what_a_worker_deferred_is_read_whatever_its_length(redis: Any, claims: Claims) -> None:
+def test_a_deferred_entry_is_read_at_any_length(redis: Any, claims: Claims) -> None:
     claims.defer("d1", QUEUE, b"z" * (LONGEST * 2), datetime.now(UTC))
     [claim] = claims.take([QUEUE], 1)[0]
     assert (claim.id, claim.deferred, claim.size) == ("d1", True, LONGEST * 2)
 
 
-def test_what_is_deferred_twice_under_one_id_is_there_once_and_stays_taken(redis: Any, claims: Claims) -> None:
+def test_an_entry_deferred_twice_under_one_id_exists_once_and_stays_taken(redis: Any, claims: Claims) -> None:
     for _ in range(2):
         claims.defer("d1", QUEUE, b"{}", datetime.now(UTC))
     assert len(claims.take([QUEUE], 5)[0]) == 1
@@ -77,7 +77,7 @@ def test_a_key_of_another_type_costs_the_other_queues_nothing(redis: Any, claims
     assert [claim.entry for claim in taken] == [b"1", b"2"]
 
 
-def test_what_was_handed_back_twice_before_the_first_delivery_ended_is_still_there(redis: Any, claims: Claims) -> None:
+def test_a_message_handed_back_twice_before_its_first_delivery_ended_is_kept(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"{}")
     for _ in range(2):
         [claim] = claims.take([QUEUE], 1)[0]
@@ -174,7 +174,7 @@ def test_after_an_outage_nobody_is_taken_for_dead_before_all_could_renew(redis: 
     assert deaths(other) == [1]
 
 
-def test_what_was_not_begun_goes_back_and_is_not_begun_here_any_more(redis: Any, claims: Claims) -> None:
+def test_a_message_not_begun_goes_back_and_cannot_be_begun_here(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"1", b"2")
     begun, waiting = claims.take([QUEUE], 2)[0]
     assert claims.begin(begun.id)
@@ -190,7 +190,7 @@ def test_what_was_not_begun_goes_back_and_is_not_begun_here_any_more(redis: Any,
     assert redis.keys("lookup:claim:*") == [f"lookup:claim:{waiting.id}".encode()]
 
 
-def test_what_came_back_while_its_first_delivery_still_waited_is_begun_once(redis: Any, claims: Claims) -> None:
+def test_a_message_that_came_back_while_its_first_delivery_waited_is_begun_once(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"1")
     [claim] = claims.take([QUEUE], 1)[0]
     claims.give_back_unbegun()
@@ -235,7 +235,7 @@ def test_a_claim_that_has_ended_does_not_come_to_be_again(redis: Any, claims: Cl
     assert redis.keys("*") == []
 
 
-def test_what_another_has_ended_is_not_claimed(redis: Any, claims: Claims) -> None:
+def test_a_message_that_another_worker_ended_is_not_claimed(redis: Any, claims: Claims) -> None:
     redis.rpush(f"lookup:given-back:{QUEUE}", "gone")
     redis.hset("lookup:claim:gone", "suspect", 1)
     redis.lpush(QUEUE, b"1")
@@ -331,7 +331,9 @@ def test_a_delay_of_any_length_is_kept_while_no_clock_goes_back(redis: Any, clai
     assert redis.zscore(f"lookup:delayed:{QUEUE}", "long") == before
 
 
-def test_nobody_is_taken_for_dead_because_redis_clock_was_set_forward(redis_server: RedisServer, redis: Any) -> None:
+def test_a_living_worker_keeps_its_claims_when_redis_clock_is_set_forward(
+    redis_server: RedisServer, redis: Any
+) -> None:
     with SetForward.from_url(redis_server.url) as earlier:
         lease = 2.0
         worker = claims_of(redis, lease)
@@ -366,7 +368,7 @@ def test_a_jump_of_this_hosts_clock_changes_no_lease_and_no_takeover(
 
 
 @pytest.mark.parametrize("kind", ["waiting", "given back", "due"])
-def test_what_was_taken_by_a_call_whose_answer_got_lost_does_not_wait_for_its_lease(
+def test_a_message_taken_by_a_call_whose_answer_got_lost_does_not_wait_for_its_lease(
     redis: Any, redis_server: RedisServer, kind: str
 ) -> None:
     assert redis_server.port is not None

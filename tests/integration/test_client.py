@@ -102,7 +102,7 @@ def many(count: int) -> list[dict[str, str]]:
 # --- pushing
 
 
-def test_what_is_enqueued_is_told_by_its_ids(client: Either, store: Any) -> None:
+def test_enqueue_returns_the_ids(client: Either, store: Any) -> None:
     first = client.enqueue({"opay_token": TOKEN})
     assert first.lookup_id == f"{first.task_id}:0"
     assert client.enqueue({"opay_token": TOKEN, "lookup_id": "mine"}, lane="bulk").lookup_id == "mine"
@@ -178,7 +178,7 @@ def test_closing_ends_the_wait_for_a_full_queue(client: Either, store: Any) -> N
     assert "500 requests in 1 messages had been pushed" in raised.value.__notes__
 
 
-def test_what_came_before_a_bad_request_is_pushed(client: Either, store: Any) -> None:
+def test_requests_before_a_bad_one_are_pushed(client: Either, store: Any) -> None:
     with pytest.raises(InvalidRequestError, match="opay_token") as raised:
         client.enqueue_many([*many(700), {"opay_token": f"{TOKEN}\n"}, *many(700)])
     assert raised.value.index == 700
@@ -317,7 +317,7 @@ def test_closing_leaves_no_connection(client: Either, store: Any) -> None:
             call()
 
 
-def test_what_waits_ends_soon_after_closing(client: Either, store: Any) -> None:
+def test_waiting_calls_end_soon_after_the_client_is_closed(client: Either, store: Any) -> None:
     ended: dict[str, float] = {}
     errors: list[BaseException] = []
 
@@ -392,7 +392,7 @@ def test_a_lookup_cannot_go_to_another_queue_too(client: Either, store: Any) -> 
 # --- reading
 
 
-def test_what_was_handled_is_acknowledged_and_nothing_comes_twice(client: Either, store: Any) -> None:
+def test_handled_results_are_acknowledged_and_none_comes_twice(client: Either, store: Any) -> None:
     publish(store, *map(result, range(250)))
     read = ids(client.results(group="till", consumer="1", follow=False))
     assert read == [f"lookup-{number}" for number in range(250)]
@@ -401,7 +401,7 @@ def test_what_was_handled_is_acknowledged_and_nothing_comes_twice(client: Either
     assert len(ids(client.results(group="another", consumer="1", follow=False))) == 250
 
 
-def test_what_was_in_hand_when_the_loop_failed_comes_again(client: Either, store: Any) -> None:
+def test_a_result_in_hand_when_the_loop_failed_comes_again(client: Either, store: Any) -> None:
     publish(store, *map(result, range(5)))
     handled = []
 
@@ -420,7 +420,7 @@ def test_what_was_in_hand_when_the_loop_failed_comes_again(client: Either, store
     assert pending(store) == 0
 
 
-def test_what_is_to_be_durable_is_so_before_it_is_acknowledged(client: Either, store: Any) -> None:
+def test_before_acknowledging_is_called_before_each_acknowledgement(client: Either, store: Any) -> None:
     publish(store, *map(result, range(250)))
     seen: list[int] = []
 
@@ -568,7 +568,7 @@ def test_newer_fields_and_words_are_read_over(client: Either, store: Any) -> Non
 JUNK = [{b"result": b"\xff\xfe"}, {b"other": TOKEN.encode()}, {b"result": b'{"lookup_id": "' + TOKEN.encode() + b'"}'}]
 
 
-def test_what_is_no_result_is_logged_and_passed_over(
+def test_an_entry_that_is_not_a_result_is_logged_and_passed_over(
     client: Either, store: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(store, result(1))

@@ -139,7 +139,7 @@ def test_many_tasks_look_up_with_one_client(durable: Service) -> None:
     assert replies(durable) == []
 
 
-def test_what_is_enqueued_comes_back_once_under_its_ids(client: Either, durable: Service) -> None:
+def test_an_enqueued_lookup_comes_back_once_under_its_ids(client: Either, durable: Service) -> None:
     queue = f"till-{type(client).__name__}"
     receipt = client.enqueue({"opay_token": "OPAY_TOKEN_visa"}, reply_to=queue)
     assert client.enqueue({"opay_token": "OPAY_TOKEN_visa"}, reply_to=queue, task_id=receipt.task_id) == receipt
@@ -277,7 +277,7 @@ for result in Client(sys.argv[1]).results(group="till", consumer="dies", batch=5
 """
 
 
-def test_what_a_killed_consumer_held_is_taken_over(redis_server: RedisServer) -> None:
+def test_results_held_by_a_killed_consumer_are_taken_over(redis_server: RedisServer) -> None:
     store: Any = redis.Redis.from_url(redis_server.url)
     store.flushall()
     for number in range(8):

@@ -49,7 +49,9 @@ def off(clock: RedisClock, ahead: float = 0.0) -> float:
 
 
 @pytest.mark.parametrize("wrong", [45.0, -45.0, 3600.0, 0.0])
-def test_it_is_redis_time_whatever_this_hosts_clock_shows(clocks: Clocks, clock: RedisClock, wrong: float) -> None:
+def test_the_clock_shows_redis_time_on_a_host_with_a_wrong_clock(
+    clocks: Clocks, clock: RedisClock, wrong: float
+) -> None:
     clocks.wall_ahead = wrong
     clock.measure()
     assert off(clock) < 0.5
@@ -64,7 +66,7 @@ def test_a_jump_of_this_hosts_clock_between_two_measurements_is_nothing(clocks: 
 
 
 @pytest.mark.parametrize("jump", [-40.0, -3600.0, 3600.0])
-def test_it_follows_redis_clock_where_that_is_set(
+def test_the_clock_follows_redis_when_its_clock_is_set(
     clocks: Clocks, clock: RedisClock, jump: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock.measure()

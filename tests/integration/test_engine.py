@@ -139,7 +139,7 @@ def test_an_unexpected_error_is_one_lookups_and_not_its_lists(
     assert sent(asked[1]) not in caplog.text
 
 
-def test_what_cannot_be_asked_is_answered_without_a_call(providers: Simulator, make: Engines, name: str) -> None:
+def test_a_lookup_that_cannot_be_asked_fails_without_a_call(providers: Simulator, make: Engines, name: str) -> None:
     field, token = FIELD[name], reference(name, "visa")
     asked = read(
         name,

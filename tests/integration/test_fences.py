@@ -75,7 +75,7 @@ def test_every_publication_is_refused_the_second_time_at_any_volume(
 
 
 @pytest.mark.parametrize(("days", "refused"), [(0, 1), (-1, 1), (1, 1), (-2, 0)])
-def test_it_holds_over_midnight_and_where_the_clock_was_set(
+def test_a_fence_holds_over_midnight_and_where_the_clock_was_set(
     redis: Any, store: ResultStore, days: int, refused: int
 ) -> None:
     publish(store, "task")
@@ -114,13 +114,13 @@ def before(task_id: str) -> str:
     return f"lookup:published:{hashlib.sha256(task_id.encode()).hexdigest()}"
 
 
-def test_what_the_release_before_published_is_not_published_again(redis: Any, store: ResultStore) -> None:
+def test_results_published_by_the_previous_release_are_not_published_again(redis: Any, store: ResultStore) -> None:
     redis.sadd(before("task"), 0, 2)
     assert store.published("task", range(4)) == {0, 2}
     assert publish(store, "task", 4) == 2
 
 
-def test_what_is_published_beside_a_worker_of_the_release_before_is_known_to_it(redis: Any, store: ResultStore) -> None:
+def test_a_worker_of_the_previous_release_sees_what_this_one_published(redis: Any, store: ResultStore) -> None:
     redis.sadd("lookup:workers", "new", "old")
     redis.sadd("lookup:workers:fence-readers", "new")
     publish(store, "task", 3)

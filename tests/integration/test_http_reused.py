@@ -158,7 +158,7 @@ def test_an_answer_that_breaks_off_on_a_used_connection_is_the_providers() -> No
         assert server.accepted == 1
 
 
-def test_what_one_dead_connection_tells_of_the_others_is_believed() -> None:
+def test_one_dead_connection_condemns_the_others() -> None:
     with RawServer(answering(OK)) as server, http_client(connections=3) as http:
         gate = threading.Barrier(3)
 
@@ -272,7 +272,7 @@ def test_an_answer_that_is_repeated_reaches_no_other_request(
         assert server.accepted == 3
 
 
-def test_what_tls_has_left_of_a_record_condemns_its_connection(tls: tuple[ssl.SSLContext, str]) -> None:
+def test_bytes_left_of_a_tls_record_condemn_their_connection(tls: tuple[ssl.SSLContext, str]) -> None:
     context, ca_file = tls
     over = threading.Event()
 
@@ -378,7 +378,7 @@ LOCAL = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOT
 
 
 @pytest.mark.parametrize("number", LOCAL)
-def test_what_the_machine_lacks_is_told_only_where_no_address_can_be_tried(
+def test_a_local_shortage_is_reported_only_when_no_address_can_be_tried(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     refused, lacking = ConnectionRefusedError(errno.ECONNREFUSED, "no"), OSError(number, "no")

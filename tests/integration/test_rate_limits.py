@@ -56,7 +56,7 @@ def test_interactive_lookups_have_all_where_there_is_no_bulk(limits: RateLimits,
     assert max(given.moments) == pytest.approx(90 / RATE, abs=0.1)
 
 
-def test_who_gets_none_is_told_when_to_ask_again(limits: RateLimits, account: str) -> None:
+def test_a_caller_without_a_slot_learns_when_to_ask_again(limits: RateLimits, account: str) -> None:
     while (given := limits.reserve("opay", account, Lane.INTERACTIVE, 200)).moments:
         pass
     assert 0 <= given.wait <= 1

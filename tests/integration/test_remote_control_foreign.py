@@ -127,7 +127,7 @@ def test_another_application_on_the_same_database_is_not_obeyed(service: Service
     assert service.redis.lrange("celery", 0, 0) == [pushed]
 
 
-def test_what_waits_for_a_rate_limit_runs_when_that_is_lifted(service: Service) -> None:
+def test_messages_waiting_for_a_rate_limit_run_when_it_is_lifted(service: Service) -> None:
     control = service.producer.control
     control.rate_limit("lookup.opay", "2/m", reply=True, timeout=1)
     sent = [service.send("opay", [{"opay_token": f"OPAY_TOKEN_visa~limited-{n}"}]) for n in range(6)]

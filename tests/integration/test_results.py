@@ -227,7 +227,7 @@ def test_only_what_someone_can_act_on_is_a_dead_letter(redis: Redis, store: Resu
 
 
 @pytest.mark.parametrize("outcome", [FOUND, NotFound()])
-def test_what_ended_well_is_no_dead_letter(redis: Redis, store: ResultStore, outcome: Outcome) -> None:
+def test_a_lookup_that_ended_well_is_not_a_dead_letter(redis: Redis, store: ResultStore, outcome: Outcome) -> None:
     publish(store, settled(outcome))
     assert DEAD_LETTERS not in keys(redis)
 

@@ -92,7 +92,7 @@ def test_every_queue_is_swept(redis: Redis) -> None:
     assert redis.scard(REGISTRY) == 300
 
 
-def test_what_is_kept_for_ever_and_a_day_is_no_problem(redis: Redis) -> None:
+def test_a_retention_longer_than_redis_time_deletes_nothing(redis: Redis) -> None:
     added = fill(redis, QUEUE, 3700, 0)
     assert sweep(redis, Bounds(10**12, 1000)) == 0
     assert left(redis, QUEUE) == added
@@ -176,7 +176,7 @@ def test_one_worker_of_several_sweeps_at_a_time(redis: Redis, redis_server: Redi
         assert time.monotonic() - began > 0.4
 
 
-def test_who_finds_the_lock_taken_does_not_sweep(redis: Redis, redis_server: RedisServer) -> None:
+def test_a_worker_that_finds_the_lock_taken_does_not_sweep(redis: Redis, redis_server: RedisServer) -> None:
     fill(redis, QUEUE, 3700)
     redis.set(LOCK, 1)
     with Redis.from_url(redis_server.url) as client:

@@ -104,7 +104,7 @@ def test_the_provider_was_called_as_often_as_the_results_say(
     assert stats["refused"] == {"opay": 0, "afterpay": 0}, "no call of ours lacked a header or a signature"
 
 
-def test_who_failed_for_a_reason_to_act_on_is_a_dead_letter(
+def test_a_lookup_that_failed_for_a_reason_to_act_on_is_a_dead_letter(
     service: Service, results: dict[str, dict[str, Any]]
 ) -> None:
     kept = {entry["lookup_id"]: entry for entry in service.entries("lookup:dead-letters")}

@@ -735,14 +735,14 @@ def test_a_signal_stops_it_while_requests_hang(number: signal.Signals) -> None:
         assert process.popen.stdout.read() == ""
 
 
-def test_it_ends_with_its_standard_input() -> None:
+def test_the_simulator_ends_with_its_standard_input() -> None:
     with Process("--exit-with-stdin") as process:
         assert process.popen.stdin is not None
         process.popen.stdin.close()
         assert process.popen.wait(PATIENCE) == 0
 
 
-def test_it_speaks_https(tmp_path: Path) -> None:
+def test_the_simulator_speaks_https(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certfile, keyfile = tmp_path / "cert.pem", tmp_path / "key.pem"

@@ -14,7 +14,7 @@ from sandbox.processes import start, wait_for_line
 from tests.cli.terminal import piped
 
 
-def test_it_runs_everything_and_says_what_to_try_next() -> None:
+def test_make_up_runs_everything_and_says_what_to_try_next() -> None:
     lines: list[str] = []
     up = start(
         [sys.executable, "-m", "sandbox.up", "--any-ports"],

@@ -73,7 +73,7 @@ def test_a_retry_is_a_celery_retry_with_its_reason(service: Service) -> None:
     assert "Amina" not in told
 
 
-def test_who_begins_to_listen_hears_every_event_from_then_on_once(service: Service) -> None:
+def test_a_new_listener_hears_every_later_event_once(service: Service) -> None:
     for number in range(3):  # to nobody
         service.results(service.send("opay", [{"opay_token": f"OPAY_TOKEN_visa~unheard-{number}"}]), 1)
     events = Events(service)
@@ -107,7 +107,7 @@ def test_inspection_shows_how_many_and_never_what(service: Service) -> None:
     service.results(task_id, 1)
 
 
-def test_what_shows_at_debug_level_is_no_secret(fresh: Service) -> None:
+def test_the_debug_log_shows_no_secret(fresh: Service) -> None:
     requests = [
         {"opay_token": "OPAY_TOKEN_visa~00112233445566778899", "metadata": {"k": "metadata-00112233"}},
         {"opay_token": "OPAY_TOKEN_timeout-1~00112233445566778899"},

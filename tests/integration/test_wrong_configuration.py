@@ -140,7 +140,7 @@ def test_autoscaling_is_refused_with_what_to_use_instead(tmp_path: Path) -> None
     ],
     ids=["option", "environment", "setting"],
 )
-def test_what_has_no_effect_on_threads_is_refused(
+def test_options_without_effect_on_threads_are_refused(
     tmp_path: Path, options: list[str], variables: dict[str, str], words: str
 ) -> None:
     assert words in refusal(tmp_path, {**OPAY, **variables}, *options)

@@ -222,12 +222,14 @@ REFUSED: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("user", "command"), REFUSED, ids=lambda value: value if isinstance(value, str) else value[0])
-def test_what_a_user_must_not_is_refused(server: ServerWithUsers, user: str, command: tuple[Any, ...]) -> None:
+def test_a_command_outside_a_users_rights_is_refused(
+    server: ServerWithUsers, user: str, command: tuple[Any, ...]
+) -> None:
     with server.client(user) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*command)
 
 
-def test_nobody_gets_in_without_a_password(server: ServerWithUsers) -> None:
+def test_a_connection_without_a_password_is_refused(server: ServerWithUsers) -> None:
     for url in (f"redis://127.0.0.1:{server.port}", f"redis://worker:guess@127.0.0.1:{server.port}"):
         with redis.Redis.from_url(url) as client, pytest.raises(redis.RedisError, match=r"(?i)auth|invalid"):
             client.ping()

@@ -114,7 +114,7 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_what_is_planted_comes_out_nowhere(accounts: Path, tmp_path: Path) -> None:
+def test_planted_secrets_appear_on_no_surface(accounts: Path, tmp_path: Path) -> None:
     surfaces = Surfaces()
     with ExitStack() as stack:
         server = stack.enter_context(RedisServer(password=REDIS_PASSWORD))

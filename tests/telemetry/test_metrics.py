@@ -79,7 +79,7 @@ def test_lookups_attempts_and_retries_are_counted_by_what_they_came_to(service: 
     assert value(found, "cardtoken_dead_letters") == 2
 
 
-def test_what_waits_and_who_reads_is_told_by_every_worker(service: Service) -> None:
+def test_every_worker_reports_queue_lengths_and_consumer_lag(service: Service) -> None:
     service.redis.flushall()
     service.redis.lpush("lookup.afterpay.bulk", b"waits", b"waits")
     service.redis.xadd("lookup:quarantine", {"raw": "x"})

@@ -26,7 +26,7 @@ def test_the_rules_hold_what_they_say() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_scrapes_a_worker_and_answers_the_dashboard(simulator: Simulator, tmp_path: Path) -> None:
+def test_prometheus_scrapes_a_worker_and_serves_the_dashboard(simulator: Simulator, tmp_path: Path) -> None:
     with RedisServer() as server:
         service = Service(server, simulator)
         with measured(service, OPAY_RATE_LIMIT="100/s") as (_, port):

@@ -59,7 +59,7 @@ def test_a_retry_is_no_event_and_what_is_given_up_is_one_for_its_kind(service: S
     assert SECRET not in json.dumps(events)
 
 
-def test_what_nobody_foresaw_is_told_once_without_what_it_quotes(
+def test_an_unforeseen_error_is_reported_once_without_the_values_in_it(
     service: Service, sentry: SentryServer, tmp_path: Path
 ) -> None:
     # An adapter that breaks on every answer, quoting what it was given, as a stranger's code might.

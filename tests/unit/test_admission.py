@@ -107,7 +107,9 @@ def test_of_quick_calls_it_is_chance_which_ends_first(admission: Admission, told
         Failure(Category.PROTOCOL, "no JSON", may_pass=True),
     ],
 )
-def test_what_says_nothing_of_the_provider_is_not_counted(admission: Admission, told: Told, outcome: Failure) -> None:
+def test_a_failure_that_says_nothing_about_the_provider_is_not_counted(
+    admission: Admission, told: Told, outcome: Failure
+) -> None:
     admission.record("a", call(outcome))
     assert (told.counted, told.rests) == ([], [])
 

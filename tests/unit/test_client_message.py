@@ -30,7 +30,7 @@ def requests_of(message: Message) -> list[Any]:
 
 
 @pytest.mark.parametrize("given", [{"opay_token": TOKEN}, OpayRequest.model_validate({"opay_token": TOKEN})])
-def test_what_a_request_leaves_open_is_stamped(given: Any) -> None:
+def test_fields_that_a_request_leaves_open_are_filled_in(given: Any) -> None:
     request = prepared(given, NOW, reply_to="till", deadline=NOW + timedelta(seconds=5))
     assert request.provider == "opay"
     assert sent(request) == {
@@ -53,7 +53,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("given", [FULL, AfterpayRequest.model_validate(FULL)])
-def test_what_a_request_says_itself_stays(given: Any) -> None:
+def test_fields_that_a_request_sets_stay(given: Any) -> None:
     request = prepared(given, NOW, reply_to="till", deadline=NOW)
     assert (request.provider, request.lookup_id, request.reply_to) == ("afterpay", "mine", "own")
     assert sent(request) == FULL

@@ -157,7 +157,7 @@ def test_a_newer_reader_does_without_what_an_older_writer_left_out() -> None:
         with_changes(error={"category": "canary", "message": "canary" * 100, "retryable": True}),
     ],
 )
-def test_what_is_no_result_is_refused_without_being_quoted(data: str) -> None:
+def test_a_document_that_is_not_a_result_is_refused_without_being_quoted(data: str) -> None:
     with pytest.raises(ValidationError) as caught:
         LookupResult.from_json(data)
     shown = f"{caught.value} {caught.value!r}"
@@ -221,7 +221,7 @@ def test_a_request_is_sent_as_the_contract_has_it(model: type[LookupRequest], fi
     assert request.reference == CardToken(TOKEN)
 
 
-def test_what_a_producer_leaves_out_is_not_sent() -> None:
+def test_fields_that_a_producer_leaves_out_are_not_sent() -> None:
     assert OpayRequest(opay_token=CardToken(TOKEN)).to_wire() == {"opay_token": TOKEN}
 
 

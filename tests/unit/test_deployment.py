@@ -54,7 +54,7 @@ def test_a_stopping_worker_is_given_the_time_that_it_may_take() -> None:
     assert int(grace[1]) >= Settings.model_fields["http_total_timeout"].default + 10
 
 
-def test_what_a_container_runs_is_copied_into_it() -> None:
+def test_programs_that_a_container_runs_are_copied_into_it() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     worker = dockerfile.split("AS worker\n")[1]
     for package in ("cardtoken", "config", "tasks"):

@@ -179,7 +179,7 @@ def test_a_compressed_body_is_taken(kind: str, pack: Callable[[bytes], bytes]) -
 
 
 @pytest.mark.parametrize("name", ["zlib", "gzip", "bzip2", "lzma"])
-def test_what_kombu_compresses_is_taken(name: str) -> None:
+def test_a_body_compressed_by_kombu_is_taken(name: str) -> None:
     data, kind = compress(body(), name)
     assert opened(with_headers(data, compression=kind)).requests == [GOOD]
 
@@ -218,5 +218,5 @@ def test_an_unknown_compression_is_refused(kind: object) -> None:
         opened(with_headers(compression=kind))
 
 
-def test_what_is_beside_the_arguments_may_be_anything_but_another_task() -> None:
+def test_an_embed_may_hold_anything_but_another_task() -> None:
     assert opened(message(body(embed={**EMBED, "chord": [], "chain": [], "more": {"a": 1}}))).requests == [GOOD]

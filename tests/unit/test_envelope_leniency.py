@@ -102,7 +102,7 @@ def ours(entry: dict[str, Any]) -> Envelope | None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_what_celery_takes_is_taken_and_means_the_same(name: str) -> None:
+def test_every_entry_that_celery_takes_is_taken_and_means_the_same(name: str) -> None:
     entry = VARIANTS[name]
     try:
         requests, eta, expires = celerys(entry)

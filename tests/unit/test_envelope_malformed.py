@@ -55,7 +55,7 @@ def refusal(entry: object, limit: int = LIMIT) -> str:
         pytest.param(b'{"a": ' + b"9" * 5000 + b"}", id="5000 digits"),
     ],
 )
-def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
+def test_an_entry_that_is_not_a_json_object_is_refused(raw: bytes) -> None:
     assert refusal(raw).startswith("the entry is not ")
 
 
@@ -132,14 +132,14 @@ def test_a_body_that_is_no_call_is_refused(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("depth", [32, 200, 900, 960, 985])
-def test_what_is_nested_too_deep_to_be_written_again_is_refused(depth: int) -> None:
+def test_arguments_nested_too_deep_to_be_written_again_are_refused(depth: int) -> None:
     text = body({"requests": [{"opay_token": "HERE"}]}).replace('"HERE"', "[" * depth + "]" * depth)
     reason = refusal(message(text))
     assert reason in {"kwargs are nested too deep", "the body is not JSON"}
 
 
 @pytest.mark.parametrize("depth", [1, 5, 25])
-def test_what_is_nested_as_people_nest_is_left_to_its_own_lookup(depth: int) -> None:
+def test_a_request_nested_moderately_is_left_to_its_own_lookup(depth: int) -> None:
     deep: Any = GOOD
     for _ in range(depth):
         deep = {"a": deep}
@@ -173,7 +173,7 @@ def test_links_chains_and_chords_are_refused(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("embed", [5, True, CANARY, [1]])
-def test_what_stands_beside_the_arguments_is_an_object(embed: object) -> None:
+def test_an_embed_that_is_not_an_object_is_refused(embed: object) -> None:
     assert refusal(message(body(embed=embed))) == "embed is not an object"
 
 

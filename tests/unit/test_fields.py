@@ -100,7 +100,7 @@ def test_a_json_object_is_read(body: bytes, expected: dict[str, object]) -> None
         pytest.param(b'{"a":' * 100_000, id="objects without end"),
     ],
 )
-def test_what_is_no_json_object_is_unreadable(body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_unreadable(body: bytes) -> None:
     with pytest.raises(fields.UnreadableError) as caught:
         fields.json_object(body)
     assert str(caught.value).startswith("the answer is not ")
@@ -288,7 +288,7 @@ def test_an_amount_is_a_decimal_in_plain_notation(value: object, expected: str |
 
 
 @pytest.mark.parametrize("value", [None, "", " ", True, ["VISA"], {}, 1.5])
-def test_what_is_no_word_is_neither_a_brand_nor_a_funding_nor_a_country(value: object) -> None:
+def test_a_value_that_is_not_a_word_is_neither_a_brand_nor_a_funding_nor_a_country(value: object) -> None:
     assert fields.brand(value) is None
     assert fields.funding(value) is None
     assert fields.country(value) is None

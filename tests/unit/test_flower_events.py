@@ -63,7 +63,7 @@ def test_an_event_that_lacks_what_each_has_is_ignored(field: str) -> None:
     ],
     ids=lambda raw: repr(raw)[:40],
 )  # fmt: skip
-def test_what_is_no_event_is_ignored(raw: object) -> None:
+def test_a_message_that_is_not_an_event_is_ignored(raw: object) -> None:
     assert not is_of_events(raw)
 
 

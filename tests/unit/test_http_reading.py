@@ -154,7 +154,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 @pytest.mark.parametrize("step", [None, 1])
-def test_what_has_no_one_meaning_is_refused_at_once(what: str, step: int | None) -> None:
+def test_an_ambiguous_answer_is_refused_at_once(what: str, step: int | None) -> None:
     with pytest.raises(NotHttpError):
         read(REFUSED[what], step)
 
@@ -178,7 +178,7 @@ def test_a_body_that_breaks_is_told_at_once_and_leaves_its_status(chunks: bytes)
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-A: b",
     ],
 )
-def test_what_is_not_body_has_a_bound_in_bytes(endless: bytes) -> None:
+def test_everything_but_the_body_has_a_bound_in_bytes(endless: bytes) -> None:
     reader = read(endless)
     more = endless[-1:] * 1000 if b"chunked" in endless else b"X-A: b\r\n" * 1000
 

@@ -77,7 +77,7 @@ def test_every_element_becomes_one_lookup_that_can_be_answered(requests: list[ob
     )
 )
 @settings(max_examples=100, deadline=None)
-def test_what_is_within_every_bound_is_never_refused(request: dict[str, Any]) -> None:
+def test_a_request_within_every_bound_is_never_refused(request: dict[str, Any]) -> None:
     [lookup] = READER.read([request], task_id="task", lane=Lane.BULK, now=NOW)
     if request.get("reply_to") == "elsewhere":
         assert lookup.fault == "reply_to: not one of the result queues of this service"

@@ -31,7 +31,7 @@ def test_trouble_of_any_kind_is_told_once_and_ends_nothing(caplog: pytest.LogCap
     ]
 
 
-def test_what_is_told_of_an_error_of_ours_is_its_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_our_own_is_logged_by_its_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
     def work() -> None:
         raise ValueError("OPAY_TOKEN_secret")
 

@@ -15,7 +15,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_limits, "_STEP", 0.02)
 
 
-def test_there_is_no_limit_where_nobody_says_so() -> None:
+def test_a_queue_without_a_limit_has_no_allowance() -> None:
     assert QueueLimits().allowance(QUEUE) is None
 
 
@@ -38,7 +38,7 @@ def test_nothing_is_taken_while_nobody_can_be_asked_then_one_then_more() -> None
     assert seen[-1] is None
 
 
-def test_what_goes_too_fast_is_halved_once() -> None:
+def test_back_offs_in_a_row_halve_the_allowance_once() -> None:
     limits = QueueLimits()
     for _ in range(10):
         limits.back_off(QUEUE, 0.05, 32)

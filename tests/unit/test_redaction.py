@@ -44,7 +44,7 @@ def test_of_a_url_only_the_password_is_one() -> None:
     assert sentinels.text("first-password at a:1") == f"{MASK} at a:1"
 
 
-def test_what_is_too_short_to_tell_from_a_word_is_left() -> None:
+def test_a_secret_too_short_to_tell_from_a_word_is_not_masked() -> None:
     assert Redactor(["a", ""]).text("a cat") == "a cat"
 
 

@@ -55,7 +55,7 @@ def test_the_bound_doubles_with_every_attempt_up_to_the_cap(attempts: int, bound
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 8, 10_000])
-def test_nobody_is_asked_again_in_the_same_instant(attempts: int) -> None:
+def test_a_retry_waits_at_least_a_moment(attempts: int) -> None:
     assert policy(draw=LOWEST).delay(attempts) == pytest.approx(0.05)
 
 
@@ -103,7 +103,7 @@ def test_the_draw_comes_on_top_of_what_the_provider_asked_for(retry_after: float
 
 
 @pytest.mark.parametrize("category", [Category.TIMEOUT, Category.UNAVAILABLE, Category.RATE_LIMITED])
-def test_what_may_pass_by_itself_is_tried_again(category: Category) -> None:
+def test_a_failure_that_may_pass_by_itself_is_retried(category: Category) -> None:
     assert policy().decide(failure(category), 1, NOW, FAR) == RetryAt(after(0.5))
 
 
@@ -111,7 +111,7 @@ def test_what_may_pass_by_itself_is_tried_again(category: Category) -> None:
     "category",
     sorted(set(Category) - {Category.TIMEOUT, Category.UNAVAILABLE, Category.RATE_LIMITED}),
 )
-def test_what_does_not_pass_by_itself_ends_the_lookup(category: Category) -> None:
+def test_a_failure_that_does_not_pass_by_itself_ends_the_lookup(category: Category) -> None:
     assert policy().decide(failure(category, retry_after=1.0), 1, NOW, FAR) == GiveUp()
 
 

@@ -46,7 +46,9 @@ DEFAULTS = [
 
 
 @pytest.mark.parametrize(("name", "value"), DEFAULTS)
-def test_what_is_not_set_has_the_documented_default(environment: Environment, name: str, value: object) -> None:
+def test_a_setting_that_is_not_set_has_the_documented_default(
+    environment: Environment, name: str, value: object
+) -> None:
     assert getattr(environment.load().settings, name) == value
 
 
@@ -298,7 +300,7 @@ def test_a_secret_given_twice_is_a_fault(environment: Environment, name: str) ->
     assert (fault.variable, fault.problem) == (f"{name}_FILE", f"is set, and {name} too")
 
 
-def test_what_is_no_secret_is_not_read_from_a_file(environment: Environment) -> None:
+def test_a_setting_that_is_not_a_secret_is_not_read_from_a_file(environment: Environment) -> None:
     path = environment.file("number", "7")
     assert environment.load(RETRY_MAX_ATTEMPTS_FILE=path).settings.retry_max_attempts == 5
 
@@ -324,7 +326,7 @@ def test_an_empty_variable_hides_nothing_in_dot_env(environment: Environment) ->
     assert "opay" in configuration.accounts
 
 
-def test_what_is_wrong_in_dot_env_is_a_fault_too(environment: Environment) -> None:
+def test_a_wrong_value_in_dot_env_is_a_fault_too(environment: Environment) -> None:
     environment.file(".env", "RETRY_MAX_ATTEMPTS=never\nOTHERS=canary\n")
     assert environment.fault().variable == "RETRY_MAX_ATTEMPTS"
 

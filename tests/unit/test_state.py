@@ -100,7 +100,7 @@ def test_a_state_that_does_not_fit_is_refused_without_being_quoted(changes: dict
 
 
 @pytest.mark.parametrize("state", [None, 5, "retry", [], {}, {"lookups": None}, {"lookups": {}}, {"lookups": [5]}])
-def test_what_is_no_state_is_refused(state: object) -> None:
+def test_a_document_that_is_not_a_retry_state_is_refused(state: object) -> None:
     with pytest.raises(ValidationError):
         RetryState.model_validate(state)
 

@@ -82,7 +82,7 @@ def test_a_404_of_a_gateway_names_the_setting_and_keeps_the_words(said: str) -> 
     assert (failure.category, failure.code, failure.may_pass) == (Category.PROTOCOL, "7", True)
 
 
-def test_what_must_not_be_believed_is_a_protocol_failure_whatever_its_status() -> None:
+def test_an_answer_not_to_be_believed_is_a_protocol_failure_whatever_its_status() -> None:
     failure = protocol_failure(HttpResponse(503, {"retry-after": "9"}, b""), "words")
     assert (failure.category, failure.message, failure.http_status) == (Category.PROTOCOL, "words", 503)
 

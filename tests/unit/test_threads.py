@@ -33,7 +33,7 @@ class Gate:
         self._open.set()
 
 
-def test_there_are_no_more_than_there_may_be() -> None:
+def test_calls_run_on_no_more_threads_than_allowed() -> None:
     threads, gate = CallThreads(3, "t"), Gate()
     for number in range(10):
         threads.submit(Lane.BULK, gate.call, str(number))
