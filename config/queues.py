@@ -19,8 +19,3 @@ def queues(providers: Iterable[str]) -> list[Queue]:
         for provider in providers
         for name in (queue_name(provider, lane) for lane in Lane)
     ]
-
-
-def lane_of(queue: str | None) -> Lane:
-    """The lane of a queue's messages; a queue that is none of ours counts as bulk, the patient one."""
-    return Lane.INTERACTIVE if queue and queue.endswith(f".{Lane.INTERACTIVE}") else Lane.BULK

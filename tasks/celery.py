@@ -33,7 +33,7 @@ from cardtoken.contract import Lane
 from config import celeryconfig, inherited, queues
 from config.errors import ConfigurationError, refuse
 from config.settings import Configuration, load
-from tasks import pool, processor
+from tasks import pool, task
 from tasks.broker.channel import HEALTH_CHECK
 from tasks.broker.connection import amqp_of
 from tasks.broker.events import BatchedEvents
@@ -105,7 +105,7 @@ for _name, _meant in configuration.misspelt:
 
 worker = Worker(configuration, endpoint, _redactor)
 for _provider in PROVIDERS:
-    processor.register(app, _provider, queues.lane_of, lambda: worker.processor)
+    task.register(app, _provider, lambda: worker.processor)
 
 
 @after_setup_logger.connect(weak=False)

@@ -1,4 +1,4 @@
-"""The Celery tasks, one for each provider: lookups in, results out, the rest back to the queue."""
+"""What becomes of the lookups of one delivery: their results are published, the rest waits in Redis for a retry."""
 
 import logging
 import random
@@ -11,19 +11,15 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from celery import Celery, Task
-from celery.exceptions import Ignore, Reject, Retry
-from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from cardtoken.contract import Category, Lane
 from cardtoken.error_description import describe_error
 from tasks import crash_points
 from tasks.broker.claims import Claims
-from tasks.broker.intake import CLAIM, DEATHS, EARLY, EXPIRES, REDELIVERED, REPLAYED, SEEN
+from tasks.broker.delivery import Delivery
 from tasks.broker.queue_limits import QueueLimits
-from tasks.broker.request import REVOKED
-from tasks.broker.transport import DEFERRAL
+from tasks.broker.retry_entry import retry_entry
 from tasks.calls.engine import Engine
 from tasks.calls.retry import next_delivery_time
 from tasks.lookups.carried_state import RetryState
@@ -38,18 +34,38 @@ from tasks.telemetry.observer import Observer, retried
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Seconds between two tries to reach Redis: the first, and the longest.
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 1.0
+#: Seconds between two attempts to reach Redis: the first pause, and the longest.
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 1.0
 
 
-class PendingLookupsError(Exception):
-    """Why a message comes back to the queue: which providers' codes are waited out, and how often they came."""
+class WorkerStoppingError(Exception):
+    """The worker stops while Redis is away: the delivery's message goes back to its queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every lookup of the delivery has its result. ``summary`` counts them by outcome."""
+
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Lookups remain, and wait in Redis until ``due``. ``reason`` names the failures, without what was asked for."""
+
+    due: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Nothing was done: the message is back in its queue, or another delivery of it is being run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderContext:
-    """What the tasks of one provider work with."""
+    """What is needed to process the lookups of one provider."""
 
     provider: str
     reader: RequestReader
@@ -57,29 +73,9 @@ class ProviderContext:
     observer: Observer
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One delivery of a message, as a task sees it."""
-
-    task_id: str
-    claim_id: str
-    lane: Lane
-    #: Whether it was in a worker's hands before, and how many have died with it.
-    redelivered: bool
-    deaths: int
-    #: When the first worker saw it.
-    seen: datetime
-    #: How much earlier it is, by Redis' clock, than the clock by which its lookups wait had said it would be.
-    early: timedelta
-    expires: datetime | None
-    revoked: bool
-    #: The task that it replays.
-    replay_of: str | None
-
-
 @dataclass(slots=True)
 class MessageProgress:
-    """How far a message has come: what ended and how, what a failure postpones, what could not be begun, or is held."""
+    """How far a message has come: outcomes counted, lookups postponed by a failure, not started, or blocked."""
 
     settled: Counter[str] = field(default_factory=Counter)
     postponed: list[Postponed] = field(default_factory=list)
@@ -88,23 +84,23 @@ class MessageProgress:
 
     @property
     def all_blocked(self) -> bool:
-        """Whether nothing was done, because everything is held."""
+        """Return whether nothing was done, because every lookup is blocked."""
         return bool(self.blocked) and not (self.settled or self.postponed or self.not_started)
 
     def remaining(self, now: datetime) -> list[Lookup]:
-        """All that is not over, in the order of the list."""
-        # Not all at the same moment, where a circuit that holds them may be tried.
-        held = [
+        """Return the lookups that are not settled, in the order of the list."""
+        # Blocked ones at random moments: a circuit that blocks them must not be tried by all at once.
+        blocked = [
             step.lookup.waiting_until(now + timedelta(seconds=step.seconds + random.uniform(0, min(1, step.seconds))))  # noqa: S311
             for step in self.blocked
         ]
         return sorted(
-            [*(step.lookup for step in self.postponed), *self.not_started, *held], key=lambda each: each.index
+            [*(step.lookup for step in self.postponed), *self.not_started, *blocked], key=lambda each: each.index
         )
 
 
 class MessageProcessor:
-    """All that the tasks share. ``stopping`` is set when the worker is told to end.
+    """Processes deliveries, on as many threads as call it. ``stopping`` is set when the worker is asked to stop.
 
     ``delivery_limit`` is how many workers may die with one message.
     """
@@ -122,99 +118,100 @@ class MessageProcessor:
     ) -> None:
         self._clock = clock
         self._queue_limits = queue_limits
-        self._desks = contexts
+        self._contexts = contexts
         self._results = results
         self._claims = claims
         self._delivery_limit = delivery_limit
         self._stopping = stopping
-        self._away = False
-        self._alone = threading.Lock()
-
-    def now(self) -> datetime:
-        """The moment that Redis' clock shows."""
-        return self._clock.now()
-
-    def begin(self, message: Message) -> bool:
-        """Whether the message is still this worker's to run."""
-        return self._claims.begin(message.claim_id)
+        self._redis_is_away = False
+        self._one_at_a_time = threading.Lock()
 
     def process(
-        self, provider: str, message: Message, requests: list[object], retry: RetryState | None
-    ) -> MessageProgress:
-        """Bring every lookup of a message one step on, and publish what is settled, as it settles."""
-        context = self._desks[provider]
-        place: dict[str, Any] = {"task_id": message.task_id, "lane": message.lane, "now": message.seen}
-        if retry is None:
-            replayed = message.replay_of
-            lookups = context.reader.read(requests, expires=message.expires, replay_of=replayed, **place)
-        else:
-            lookups = [each.sooner(message.early) for each in context.reader.resume(requests, retry, **place)]
-        left = {lookup.index: lookup for lookup in lookups}
+        self, delivery: Delivery, requests: list[object], retry: RetryState | None
+    ) -> Finished | Deferred | Released:
+        """Run the delivery's lookups once; publish what is settled as it settles, and defer what remains.
+
+        Raises ``WorkerStoppingError`` if the worker stops while Redis is away.
+        """
+        if not self._claims.begin(delivery.claim_id):
+            return Released()
+        progress = self._process(delivery, requests, retry)
+        if progress.all_blocked and self._release_unstarted(delivery, progress.blocked):
+            return Released()
+        now = self._clock.now()
+        remaining = progress.remaining(now)
+        if not remaining:
+            return Finished(_counted(progress.settled) or "nothing left to do")
+        return self._defer(delivery, progress, remaining, now)
+
+    def _process(self, delivery: Delivery, requests: list[object], retry: RetryState | None) -> MessageProgress:
+        context = self._contexts[delivery.provider]
+        left = {lookup.index: lookup for lookup in _lookups(context.reader, delivery, requests, retry)}
         progress = MessageProgress()
-        if message.redelivered:
-            # Somebody had this message before; what they published is not asked for again.
-            out = self.retry_until_redis_answers(lambda: self._results.published(message.task_id, list(left)))
-            self._claims.published(message.claim_id, message.task_id, out)
-            for index in out:
+        if delivery.redelivered:
+            # What the worker that had it before published is not asked for again.
+            ask = partial(self._results.published, delivery.task_id, list(left))
+            published = self.retry_until_redis_answers(ask)
+            self._claims.published(delivery.claim_id, delivery.task_id, published)
+            for index in published:
                 left.pop(index, None)
-        if message.revoked:
-            self._fail(
-                context, message, left, Failure(Category.EXPIRED, "revoked before the provider was asked"), progress
-            )
-        elif message.deaths >= self._delivery_limit:
-            suspect = self.retry_until_redis_answers(lambda: self._claims.suspected(message.claim_id))
-            # Without a note it was not this message's turn when the worker died: it was in bad company.
+        if delivery.revoked:
+            failure = Failure(Category.EXPIRED, "revoked before the provider was asked")
+            self._fail(context, delivery, left, failure, progress)
+        elif delivery.deaths >= self._delivery_limit:
+            suspect = self.retry_until_redis_answers(lambda: self._claims.suspected(delivery.claim_id))
+            # Without a note none of its lookups ran alone: it only shared the process with the one that crashed.
             guilty = {suspect: left.pop(suspect)} if suspect in left else {}
-            words = f"{message.deaths} workers have died of it"
-            self._fail(context, message, guilty, Failure(Category.INTERNAL, words), progress)
+            failure = Failure(Category.INTERNAL, f"{delivery.deaths} workers have died of it")
+            self._fail(context, delivery, guilty, failure, progress)
         try:
-            self._run(context, message, left, progress)
-        except (Reject, RedisError):
+            self._run(context, delivery, left, progress)
+        except (WorkerStoppingError, RedisError):
             raise
         except Exception as error:  # noqa: BLE001 - an error of ours must not leave lookups without a result
             reports.unexpected(error)
-            logger.error("task %s ended in %s", message.task_id, describe_error(error))  # noqa: TRY400 - it may quote
+            logger.error("task %s ended in %s", delivery.task_id, describe_error(error))  # noqa: TRY400 - it may quote
             progress = MessageProgress(settled=progress.settled)
             failure = Failure(Category.INTERNAL, "an unexpected error in this service")
-            self._fail(context, message, left, failure, progress)
+            self._fail(context, delivery, left, failure, progress)
         return progress
 
     def _run(
-        self, context: ProviderContext, message: Message, left: dict[int, Lookup], progress: MessageProgress
+        self, context: ProviderContext, delivery: Delivery, left: dict[int, Lookup], progress: MessageProgress
     ) -> None:
-        """Run what is left, taking from it whatever is settled."""
-        now = self.now()
+        """Run the lookups that are due, and remove from ``left`` those that are settled."""
+        now = self._clock.now()
         progress.not_started += [lookup for lookup in left.values() if not lookup.is_due(now)]
         due = [lookup for lookup in left.values() if lookup.is_due(now)]
-        if message.deaths == 0 or message.deaths < self._delivery_limit - 1:
-            self._run_group(context, message, due, left, progress)
+        if delivery.deaths == 0 or delivery.deaths < self._delivery_limit - 1:
+            self._run_group(context, delivery, due, left, progress)
             return
         # On the last delivery that the limit allows, one at a time, and no two such at once in this process: if a
-        # worker dies once more, it is known of which lookup.
+        # worker dies once more, the note says of which lookup.
         for lookup in due:
-            with self._alone:
-                self.retry_until_redis_answers(partial(self._claims.mark_running, message.claim_id, lookup.index))
-                self._run_group(context, message, [lookup], left, progress)
+            with self._one_at_a_time:
+                self.retry_until_redis_answers(partial(self._claims.mark_running, delivery.claim_id, lookup.index))
+                self._run_group(context, delivery, [lookup], left, progress)
 
     def _run_group(
         self,
         context: ProviderContext,
-        message: Message,
+        delivery: Delivery,
         due: list[Lookup],
         left: dict[int, Lookup],
         progress: MessageProgress,
     ) -> None:
-        for batch in context.engine.run(due, message.lane):
+        for batch in context.engine.run(due, delivery.lane):
             settled = [step for step in batch if isinstance(step, Settled)]
             postponed = [step for step in batch if isinstance(step, Postponed)]
-            held = [step for step in batch if isinstance(step, Blocked)]
+            blocked = [step for step in batch if isinstance(step, Blocked)]
             progress.not_started += [step.lookup for step in batch if isinstance(step, NotStarted)]
-            self._publish(context, message, settled)
+            self._publish(context, delivery, settled)
             for each in postponed:
-                context.observer.postponed(message.lane, each)
-            context.observer.held(message.lane, held)
+                context.observer.postponed(delivery.lane, each)
+            context.observer.held(delivery.lane, blocked)
             progress.postponed += postponed
-            progress.blocked += held
+            progress.blocked += blocked
             progress.settled.update(_ending(step) for step in settled)
             for step in settled:
                 del left[step.lookup.index]
@@ -222,170 +219,104 @@ class MessageProcessor:
     def _fail(
         self,
         context: ProviderContext,
-        message: Message,
+        delivery: Delivery,
         lookups: dict[int, Lookup],
         failure: Failure,
         progress: MessageProgress,
     ) -> None:
-        now = self.now()
-        self._publish(context, message, [Settled(lookup, failure, now) for lookup in lookups.values()])
+        now = self._clock.now()
+        self._publish(context, delivery, [Settled(lookup, failure, now) for lookup in lookups.values()])
         progress.settled[str(failure)] += len(lookups)
         lookups.clear()
 
-    def release_unstarted(self, provider: str, message: Message, held: Sequence[Blocked]) -> bool:
-        """Put a message that is held as a whole back as it is, where its whole queue has to wait; else it goes its way.
+    def _publish(self, context: ProviderContext, delivery: Delivery, settled: Sequence[Settled]) -> None:
+        if not settled:
+            return
+        again = self.retry_until_redis_answers(
+            lambda: self._results.publish(delivery.task_id, context.provider, delivery.lane, settled)
+        )
+        self._claims.published(delivery.claim_id, delivery.task_id, [step.lookup.index for step in settled])
+        crash_points.reached("published")
+        for step in settled:
+            context.observer.settled(delivery.lane, delivery.task_id, step)
+        if again:
+            metrics.SUPPRESSED.labels(context.provider).inc(again)
+            logger.info("task %s: %d results had been published before", delivery.task_id, again)
 
-        Its lookups wait in Redis then, as they came. Where there are accounts that can be asked, it must not stand
-        before them.
+    def _release_unstarted(self, delivery: Delivery, blocked: Sequence[Blocked]) -> bool:
+        """Return whether a message with nothing but blocked lookups went back to its queue as it was.
+
+        It does if none of the provider's accounts can be asked; else it must not stand in the queue before lookups of
+        the accounts that can.
         """
-        if not self._desks[provider].engine.admission.blocks_all:
+        if not self._contexts[delivery.provider].engine.admission.blocks_all:
             return False
-        reasons = {step.reason for step in held}
-        if message.lane is Lane.INTERACTIVE and Reason.RETRY_AFTER in reasons:
-            return False  # only bulk queues are left untouched meanwhile; in this one it would be taken at once
+        reasons = {step.reason for step in blocked}
+        if delivery.lane is Lane.INTERACTIVE and Reason.RETRY_AFTER in reasons:
+            return False  # only bulk queues are left untouched meanwhile; from this one it would be claimed at once
         if reasons & {Reason.RATE_LIMIT, Reason.WORKER}:
-            queue = f"lookup.{provider}.{message.lane}"
-            wait = min(step.seconds for step in held)
-            self._queue_limits.back_off(queue, wait, self._claims.in_hand()[queue])
-        self._claims.release_unstarted(message.claim_id)
+            wait = min(step.seconds for step in blocked)
+            self._queue_limits.back_off(delivery.queue, wait, self._claims.in_hand()[delivery.queue])
+        self._claims.release_unstarted(delivery.claim_id)
         return True
 
-    def note_deferral(self, message: Message, deferral: str, remaining: Sequence[Lookup]) -> None:
-        """Note which entry goes on with what remains of a message."""
-        self._claims.deferred(message.claim_id, deferral, message.task_id, [each.index for each in remaining])
+    def _defer(
+        self, delivery: Delivery, progress: MessageProgress, remaining: Sequence[Lookup], now: datetime
+    ) -> Deferred:
+        """Put the remaining lookups into Redis, before the message that they came in is acknowledged."""
+        due = next_delivery_time(now, ((each.not_before or now, each.deadline) for each in remaining))
+        state = RetryState(lookups=[each.state() for each in remaining])
+        entry = retry_entry(delivery, [each.sent for each in remaining], state, due)
+        # Made once: if Redis' answer is lost, the same claim is put again, and not another.
+        claim_id = uuid4().hex
+        self.retry_until_redis_answers(lambda: self._claims.defer(claim_id, delivery.queue, entry, due))
+        self._claims.deferred(delivery.claim_id, claim_id, delivery.task_id, [each.index for each in remaining])
+        crash_points.reached("deferred")
+        seconds = (due - now).total_seconds()
+        reason = _reason(delivery.provider, progress, seconds)
+        if progress.postponed:
+            # Not for blocked lookups alone: while a provider is down that would be a line for each message, again
+            # and again.
+            retried(
+                task_id=delivery.task_id,
+                provider=delivery.provider,
+                lane=delivery.lane,
+                lookups=len(remaining),
+                again_in=seconds,
+                why=reason,
+            )
+        return Deferred(due, reason)
 
     def retry_until_redis_answers(self, ask: Callable[[], T]) -> T:
-        """Ask Redis until it answers. A worker that is told to end meanwhile gives its message back instead."""
+        """Call ``ask`` until Redis answers, and return what it returns.
+
+        Raises ``WorkerStoppingError`` if the worker stops meanwhile.
+        """
         pause = _FIRST_PAUSE
         while True:
             try:
                 answer = ask()
-            except (RedisError, OperationalError, OSError) as error:
-                # Told by the first task that meets it, for all of them.
-                if not self._away:
-                    self._away = True
+            except (RedisError, OSError) as error:
+                # Logged by the first task that meets it, for all of them.
+                if not self._redis_is_away:
+                    self._redis_is_away = True
                     # Redis' own words name keys and hosts, and none of them a secret.
-                    logger.warning("Redis cannot be asked (%s: %.200s); trying on", type(error).__name__, error)
+                    logger.warning("Redis cannot be asked (%s: %.200s); retrying", type(error).__name__, error)
                 if self._stopping.wait(pause):
-                    raise Reject("the worker ends while Redis is away", requeue=True) from None
+                    raise WorkerStoppingError from None
                 pause = min(pause * 2, _LONGEST_PAUSE)
             else:
-                self._away = False
+                self._redis_is_away = False
                 return answer
 
-    def _publish(self, context: ProviderContext, message: Message, settled: Sequence[Settled]) -> None:
-        if not settled:
-            return
-        again = self.retry_until_redis_answers(
-            lambda: self._results.publish(message.task_id, context.provider, message.lane, settled)
-        )
-        self._claims.published(message.claim_id, message.task_id, [step.lookup.index for step in settled])
-        crash_points.reached("published")
-        for step in settled:
-            context.observer.settled(message.lane, message.task_id, step)
-        if again:
-            metrics.SUPPRESSED.labels(context.provider).inc(again)
-            logger.info("task %s: %d results had been published before", message.task_id, again)
 
-
-def register(
-    app: Celery, provider: str, lane_of: Callable[[str | None], Lane], lookups: Callable[[], MessageProcessor]
-) -> None:
-    """Add the provider's task to the app. ``lookups`` is asked for when the first message comes, not before."""
-
-    @app.task(
-        name=f"lookup.{provider}",
-        bind=True,
-        typing=False,
-        max_retries=None,
-        Request="tasks.broker.request:MaskedRequest",
-    )
-    def lookup(self: "Task[..., str]", requests: list[object], retry: dict[str, Any] | None = None) -> str:
-        crash_points.reached("begun")
-        try:
-            state = RetryState.model_validate(retry) if retry else None
-            return _taken(self, lookups(), provider, _message(self, lane_of), requests=requests, retry=state)
-        except (Ignore, Reject, Retry):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the message must not disappear
-            reports.unexpected(error)
-            # Not its text, which may quote what it was given, and which Celery would tell to monitors.
-            logger.error("task %s ended in %s", self.request.id, describe_error(error))  # noqa: TRY400 - see above
-            raise Reject("an unexpected error in this service", requeue=isinstance(error, RedisError)) from None
-
-
-def _taken(
-    task: "Task[..., str]",
-    shared: MessageProcessor,
-    provider: str,
-    message: Message,
-    *,
-    requests: list[object],
-    retry: RetryState | None,
-) -> str:
-    """Take a message; what remains of it goes where it waits for its time, and Celery hears of it by an exception."""
-    if not shared.begin(message):
-        # It went back to its queue before its turn came, and is somebody else's by now.
-        raise Ignore
-    progress = shared.process(provider, message, requests, retry)
-    if progress.all_blocked and shared.release_unstarted(provider, message, progress.blocked):
-        raise Ignore
-    now = shared.now()
-    remaining = progress.remaining(now)
-    if not remaining:
-        return _counted(progress.settled) or "nothing left to do"
-    at = next_delivery_time(now, ((each.not_before or now, each.deadline) for each in remaining))
-    countdown = (at - now).total_seconds()
-    reason = PendingLookupsError(_reason(provider, progress, countdown))
-    kwargs = {
-        "requests": [each.sent for each in remaining],
-        "retry": RetryState(lookups=[each.state() for each in remaining]).model_dump(mode="json"),
-    }
-    # Made once: where Redis' answer is lost, the same is put again, and not another.
-    headers = {DEFERRAL: uuid4().hex}
-    exception = shared.retry_until_redis_answers(lambda: _retry(task, kwargs, reason, at, headers))
-    shared.note_deferral(message, headers[DEFERRAL], remaining)
-    crash_points.reached("deferred")
-    if progress.postponed:
-        # Not what is merely held: while a provider is down that would be a line for each message, again and again.
-        retried(
-            task_id=message.task_id,
-            provider=provider,
-            lane=message.lane,
-            lookups=len(remaining),
-            again_in=countdown,
-            why=str(reason),
-        )
-    raise exception
-
-
-def _message(task: "Task[..., str]", lane_of: Callable[[str | None], Lane]) -> Message:
-    request = task.request
-    expires = request.get(EXPIRES)
-    return Message(
-        task_id=str(request.id),
-        claim_id=str(request.get(CLAIM)),
-        lane=lane_of((request.delivery_info or {}).get("routing_key")),
-        redelivered=bool(request.get(REDELIVERED)),
-        deaths=int(request.get(DEATHS) or 0),
-        seen=datetime.fromisoformat(request.get(SEEN)),
-        early=timedelta(seconds=request.get(EARLY) or 0.0),
-        expires=datetime.fromisoformat(expires) if expires else None,
-        revoked=bool(request.get(REVOKED)),
-        replay_of=request.get(REPLAYED),
-    )
-
-
-def _retry(
-    task: "Task[..., str]", kwargs: dict[str, Any], why: Exception, at: datetime, headers: dict[str, str]
-) -> Exception:
-    """Celery's own retry, without its habit of giving up, at a moment that Celery's own clock has no part in."""
-    try:
-        return task.retry(args=(), kwargs=kwargs, exc=why, eta=at, throw=False, headers=headers)
-    except Reject as error:
-        # Celery makes a failure to send this, and would drop the message for it.
-        reason = error.args[0] if error.args else None
-        raise reason if isinstance(reason, Exception) else error from None
+def _lookups(
+    reader: RequestReader, delivery: Delivery, requests: list[object], retry: RetryState | None
+) -> list[Lookup]:
+    place: dict[str, Any] = {"task_id": delivery.task_id, "lane": delivery.lane, "now": delivery.seen}
+    if retry is None:
+        return reader.read(requests, expires=delivery.expires, replay_of=delivery.replay_of, **place)
+    return [each.sooner(delivery.early) for each in reader.resume(requests, retry, **place)]
 
 
 def _ending(settled: Settled) -> str:
@@ -398,7 +329,7 @@ def _ending(settled: Settled) -> str:
             return str(failure)
 
 
-_HELD: Final = {
+_BLOCKED: Final = {
     Reason.CIRCUIT: "held by an open circuit",
     Reason.RATE_LIMIT: "held by the rate limit",
     Reason.RETRY_AFTER: "held because the provider wants to be left alone",
@@ -406,13 +337,13 @@ _HELD: Final = {
 }
 
 
-def _reason(provider: str, progress: MessageProgress, countdown: float) -> str:
+def _reason(provider: str, progress: MessageProgress, seconds: float) -> str:
     failures = Counter(f"{step.why} at attempt {step.lookup.attempts}" for step in progress.postponed)
-    failures.update(_HELD[step.reason] for step in progress.blocked)
+    failures.update(_BLOCKED[step.reason] for step in progress.blocked)
     parts = [f"{provider}: {_counted(failures)}"] if failures else [provider]
     if progress.not_started:
         parts.append(f"{len(progress.not_started)} not yet begun")
-    return f"{'; '.join(parts)}; again in {countdown:.1f} s"
+    return f"{'; '.join(parts)}; again in {seconds:.1f} s"
 
 
 def _counted(counter: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""From a claimed queue entry to what Celery takes: a canonical message, a later time, or a place in the quarantine."""
+"""From a claimed queue entry to what becomes of it: a message for Celery, a wait in Redis, or the quarantine."""
 
 import json
 import logging
@@ -11,6 +11,7 @@ from redis import RedisError
 
 from tasks import crash_points
 from tasks.broker.claims import Claim, Claims
+from tasks.broker.delivery import Delivery
 from tasks.broker.envelope import Envelope, MalformedError, open_envelope
 from tasks.stores.clock import Clock
 from tasks.stores.quarantine import Quarantine
@@ -21,26 +22,14 @@ logger = logging.getLogger(__name__)
 
 #: A body that is decoded already. kombu's own JSON would revive tagged objects, and read it three times.
 CONTENT_TYPE: Final = "application/x-lookup+json"
-#: Headers of our own: when the message expires (Celery drops an expired one without a word; here each of its lookups is
-#: answered), how many workers have died with it, whether it was in a worker's hands before, when the first worker took
-#: it, the task that it replays, and its claim.
-EXPIRES: Final = "lookup_expires"
-DEATHS: Final = "lookup_deaths"
-REDELIVERED: Final = "lookup_redelivered"
-SEEN: Final = "lookup_seen"
-REPLAYED: Final = "lookup_replayed"
-CLAIM: Final = "lookup_claim"
-#: By how many seconds the moment that a deferred message was to come back at is still ahead: by so much a clock went
-#: back, or another worker's is ahead.
-EARLY: Final = "lookup_early"
-#: Less than this is how exactly clocks are known.
-_EXACT: Final = 1.0
+#: Seconds: clocks are not known more exactly.
+_EXACT: Final = timedelta(seconds=1)
 
 register("lookup", json.dumps, lambda body: body, content_type=CONTENT_TYPE, content_encoding="utf-8")
 
 
 class Intake:
-    """The door between ``queues`` and Celery. ``limit``: bytes of a body once it is decompressed."""
+    """Takes entries of ``queues`` for Celery. ``limit``: bytes of a body once it is decompressed."""
 
     def __init__(
         self,
@@ -58,13 +47,13 @@ class Intake:
         self._claims = claims
         self._quarantine = quarantine
         for queue in queues:
-            metrics.QUARANTINED.labels(queue)  # from the start, at 0
+            metrics.QUARANTINED.labels(queue)  # exported from the start, at 0
 
     def admit(self, claim: Claim) -> Mapping[str, Any] | None:
-        """The claim as a message for kombu, or None when it waits for its time or went to quarantine."""
+        """Return the claim as a message for kombu, or None if it waits until it is due or went to quarantine."""
         try:
             if claim.entry is None:
-                raise MalformedError("larger than the limit")  # noqa: TRY301 - one way out for all that is no message
+                raise MalformedError("larger than the limit")  # noqa: TRY301 - one way out for everything that is not a message
             envelope = open_envelope(claim.entry, self._tasks, self._limit, deferred=claim.deferred)
         except MalformedError as error:
             logger.warning("%s: an entry of %d bytes goes to quarantine: %s", claim.queue, claim.size, error)
@@ -73,7 +62,7 @@ class Intake:
             crash_points.reached("quarantined")
             self._claims.forget(claim.id)
             return None
-        # When a deferred message is due is Redis' to say: its eta may be by the clock of a worker that is wrong.
+        # Redis decides when a deferred message is due: its eta may be by the clock of a worker that is wrong.
         now = self._clock.now()
         if envelope.eta is not None and envelope.eta > now and not claim.deferred:
             self._claims.postpone(claim, envelope.eta)
@@ -82,7 +71,7 @@ class Intake:
         return canonical(envelope, claim, now)
 
     def refuse(self, claim_id: str) -> None:
-        """Put away a message that this service could neither run nor fail: an error of ours must not lose it."""
+        """Quarantine a message that could neither be run nor failed: an error of this service must not lose it."""
         try:
             self._quarantine.add(claim_id, "an unexpected error in this service")
         except (RedisError, OSError):
@@ -93,11 +82,12 @@ class Intake:
 
 
 def canonical(envelope: Envelope, claim: Claim, now: datetime) -> Mapping[str, Any]:
-    """The message as kombu and Celery take it (protocol 2), with nothing in it that a producer could make them show.
+    """Return the message as kombu and Celery take it (protocol 2), without text of the producer's that they would show.
 
-    ``shadow``, ``argsrepr`` and the like end in logs, events and Flower, so they are not the producer's but ours; the
-    queue is the list that the entry was found in; the delivery tag is the claim's id, as a producer may repeat one.
+    ``shadow``, ``argsrepr`` and the like end in logs, events and Flower, so they are written here. The queue is the
+    list that the entry was found in. The delivery tag is the claim's id, because producers may repeat one.
     """
+    delivery = _delivery(envelope, claim, now)
     kwargs: dict[str, Any] = {"requests": envelope.requests}
     if envelope.retry is not None:
         kwargs["retry"] = envelope.retry
@@ -107,39 +97,47 @@ def canonical(envelope: Envelope, claim: Claim, now: datetime) -> Mapping[str, A
         "content-encoding": "utf-8",
         "headers": {
             "lang": "py",
-            "task": envelope.task,
-            "id": envelope.id,
-            "root_id": envelope.id,
+            "root_id": delivery.task_id,
             "parent_id": None,
             "group": None,
-            "retries": envelope.retries,
             "eta": None,
             "expires": None,
             "timelimit": [None, None],
             "argsrepr": "()",
-            "kwargsrepr": describe(envelope.task.removeprefix("lookup."), envelope.requests),
+            "kwargsrepr": describe(delivery.provider, envelope.requests),
             "origin": None,
             "ignore_result": True,
-            EXPIRES: envelope.expires.isoformat() if envelope.expires else None,
-            CLAIM: claim.id,
-            SEEN: (now - timedelta(seconds=claim.age)).isoformat(),
-            EARLY: _seconds_early(envelope, claim, now),
-            REPLAYED: envelope.replay_of,
-            DEATHS: claim.deaths,
-            # A retry may stand beside the message that it was to replace, if a worker died between the two.
-            REDELIVERED: claim.taken > 1 or envelope.retries > 0,
+            **delivery.to_headers(),
         },
         "properties": {
-            "correlation_id": envelope.id,
+            "correlation_id": delivery.task_id,
             "reply_to": "",
             "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": claim.queue},
-            "priority": envelope.priority,
-            "delivery_tag": claim.id,
+            "delivery_info": {"exchange": "", "routing_key": delivery.queue},
+            "priority": delivery.priority,
+            "delivery_tag": delivery.claim_id,
         },
     }
 
 
-def _seconds_early(envelope: Envelope, claim: Claim, now: datetime) -> float:
-    early = (envelope.eta - now).total_seconds() if claim.deferred and envelope.eta else 0.0
-    return early if early > _EXACT else 0.0
+def _delivery(envelope: Envelope, claim: Claim, now: datetime) -> Delivery:
+    return Delivery(
+        task=envelope.task,
+        task_id=envelope.id,
+        claim_id=claim.id,
+        queue=claim.queue,
+        priority=envelope.priority,
+        retries=envelope.retries,
+        # A retry may stand beside the message that it was to replace, if a worker died between the two.
+        redelivered=claim.taken > 1 or envelope.retries > 0,
+        deaths=claim.deaths,
+        seen=now - timedelta(seconds=claim.age),
+        early=_early(envelope, claim, now),
+        expires=envelope.expires,
+        replay_of=envelope.replay_of,
+    )
+
+
+def _early(envelope: Envelope, claim: Claim, now: datetime) -> timedelta:
+    early = envelope.eta - now if claim.deferred and envelope.eta else timedelta()
+    return early if early > _EXACT else timedelta()

@@ -1,16 +1,14 @@
 """Celery's view of a message in the worker, without what the message asks for."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from celery.worker import state
 from celery.worker.request import Request
 
+from tasks.broker.delivery import REVOKED
+
 if TYPE_CHECKING:
     from celery.worker.request import _InfoDict
-
-
-#: Header of a message that was revoked before it was begun.
-REVOKED: Final = "lookup_revoked"
 
 
 class MaskedRequest(Request):

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import inf
 from time import monotonic, sleep
 from typing import Any, ClassVar, Final
@@ -31,8 +30,6 @@ from tasks.broker.remote_control import command
 
 logger = logging.getLogger(__name__)
 
-#: Header of a message that is sent back to wait: the id of its new claim, the same each time that sending is tried.
-DEFERRAL: Final = "lookup_deferral"
 #: Seconds between two tries to write to a server that takes no writes.
 _REFUSED_PAUSE: Final = 1.0
 #: Seconds after which that is told again.
@@ -179,17 +176,6 @@ class _Claiming(channel.Channel):
                 deliver(message)
 
         return delivered
-
-    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        """Put a message; one that this service tries again later waits in Redis and in no worker."""
-        # Left where it is: kombu puts the same message again where this fails.
-        claim_id = message["headers"].get(DEFERRAL)
-        if claim_id is None:
-            super()._put(queue, message, **kwargs)
-        else:
-            due = datetime.fromisoformat(message["headers"]["eta"])
-            due = due if due.tzinfo else due.replace(tzinfo=UTC)
-            _installed().claims.defer(claim_id, queue, dumps(message).encode(), due)
 
     def _handle_message(self, client: Any, response: Any) -> dict[str, Any]:
         """What was published to the channel of remote control: a command in a canonical form, or nothing."""

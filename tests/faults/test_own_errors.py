@@ -17,14 +17,14 @@ from {module} import {name}
 def fail(*_args, **_kwargs):
     raise {error}("about OPAY_TOKEN_canary")
 
-{name}.{method} = fail
+{broken} = fail
 sys.argv = ["celery", "-A", "tasks", "worker", "-l", "INFO"]
 from celery.__main__ import main
 main()
 """
 
 
-#: A worker whose first attempt to put a retry back fails; kombu makes a second one by itself, with the same message.
+#: A worker whose first attempt to defer a retry fails; the second one has the same claim id and entry.
 STUMBLING = """
 import sys
 from redis import ConnectionError
@@ -57,17 +57,17 @@ def test_a_retry_that_has_to_be_put_again_is_still_a_retry(service: Service) -> 
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "method", "error"),
+    ("module", "broken", "error", "place"),
     [
-        ("tasks.lookups.reader", "RequestReader", "read", "ValueError"),
-        ("tasks.processor", "MessageProcessor", "process", "MemoryError"),
-        ("tasks.stores.results", "ResultStore", "publish", "TypeError"),
+        ("tasks.lookups.reader", "RequestReader.read", "ValueError", "processor"),
+        ("tasks.processor", "MessageProcessor.process", "MemoryError", "task"),
+        ("tasks.stores.results", "ResultStore.publish", "TypeError", "processor"),
     ],
 )
 def test_a_message_that_cannot_be_run_goes_to_quarantine(
-    service: Service, module: str, name: str, method: str, error: str
+    service: Service, module: str, broken: str, error: str, place: str
 ) -> None:
-    code = BROKEN.format(module=module, name=name, method=method, error=error)
+    code = BROKEN.format(module=module, name=broken.partition(".")[0], broken=broken, error=error)
     worker = start([sys.executable, "-c", code], name="worker", cwd=ROOT, env=service.environment)
     try:
         wait_for_line(worker, r" ready\.", 30)
@@ -81,6 +81,6 @@ def test_a_message_that_cannot_be_run_goes_to_quarantine(
         assert not service.redis.zcard("lookup:leases")
         assert worker.output is not None
         assert "canary" not in worker.output.tail(1000)
-        assert re.search(rf"ended in {error} at tasks/processor\.py:\d+\b", worker.output.tail(1000))
+        assert re.search(rf"ended in {error} at tasks/{place}\.py:\d+\b", worker.output.tail(1000))
     finally:
         assert worker.stop() == 0
