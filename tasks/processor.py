@@ -209,7 +209,7 @@ class MessageProcessor:
             self._publish(context, delivery, settled)
             for each in postponed:
                 context.observer.postponed(delivery.lane, each)
-            context.observer.held(delivery.lane, blocked)
+            context.observer.blocked(delivery.lane, blocked)
             progress.postponed += postponed
             progress.blocked += blocked
             progress.settled.update(_ending(step) for step in settled)
@@ -330,10 +330,10 @@ def _ending(settled: Settled) -> str:
 
 
 _BLOCKED: Final = {
-    Reason.CIRCUIT: "held by an open circuit",
-    Reason.RATE_LIMIT: "held by the rate limit",
-    Reason.RETRY_AFTER: "held because the provider wants to be left alone",
-    Reason.WORKER: "held because this worker has no room for a call",
+    Reason.CIRCUIT: "blocked by an open circuit",
+    Reason.RATE_LIMIT: "blocked by the rate limit",
+    Reason.RETRY_AFTER: "blocked because the provider asked to be left alone",
+    Reason.WORKER: "blocked because this worker lacks what a call takes",
 }
 
 

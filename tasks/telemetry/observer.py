@@ -50,12 +50,12 @@ class Observer:
             metrics.counter(metrics.ATTEMPTS, self._provider, lane, _kind(outcome)).inc(calls)
 
     def postponed(self, lane: Lane, step: Postponed) -> None:
-        """A lookup will be tried again."""
+        """Count a lookup of which there will be another attempt."""
         category, code = self._labels(step.why)
         metrics.RETRIES.labels(self._provider, lane, category, code).inc()
 
-    def held(self, lane: Lane, steps: Collection[Blocked]) -> None:
-        """Lookups go back without a call."""
+    def blocked(self, lane: Lane, steps: Collection[Blocked]) -> None:
+        """Count lookups that were put back without a call."""
         if not steps:
             return
         for reason, count in Counter(step.reason for step in steps).items():
