@@ -1,7 +1,7 @@
 """The same job as an afternoon's work on stock Celery would do it: threads, late acknowledgement, retries, a session.
 
-It is here to be measured, and used by nothing. ``python -m soak.stock_worker push FILE`` sends messages with a client
-of the same transport. It needs celery, redis and requests alone, to run where nothing of the service can.
+It is here to be measured, and nothing uses it. ``python -m soak.stock_worker push FILE`` sends messages with a client
+of the same transport. It needs only celery, redis and requests, to run where nothing of the service can.
 """
 
 import base64
@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,48 @@ import requests
 from celery import Celery, Task
 
 STREAM = "token-records:default"
-THREADS = int(os.environ.get("STOCK_CONCURRENCY", "6"))
 
-app = Celery("stock", broker=os.environ["REDIS_URL"])
-app.conf.update(
-    task_acks_late=True,
-    task_reject_on_worker_lost=True,
-    task_ignore_result=True,
-    worker_pool="threads",
-    worker_concurrency=THREADS,
-    worker_prefetch_multiplier=1,
-    broker_connection_retry_on_startup=True,
-    broker_transport_options={"visibility_timeout": float(os.environ.get("VISIBILITY_TIMEOUT", "3600"))},
-    task_queues={f"lookup.{name}.{lane}": {} for name in ("opay", "afterpay") for lane in ("interactive", "bulk")},
-)
-if "STOCK_TRANSPORT" in os.environ:
-    app.conf.broker_transport = os.environ["STOCK_TRANSPORT"]
 
-_store = redis.Redis.from_url(os.environ["REDIS_URL"])
-_calls = ThreadPoolExecutor(THREADS)
+def _threads() -> int:
+    return int(os.environ.get("STOCK_CONCURRENCY", "6"))
+
+
+def _settings() -> dict[str, Any]:
+    """Return Celery's settings: read when Celery needs the first of them, and not by an import."""
+    settings: dict[str, Any] = {
+        "broker_url": os.environ["REDIS_URL"],
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_ignore_result": True,
+        "worker_pool": "threads",
+        "worker_concurrency": _threads(),
+        "worker_prefetch_multiplier": 1,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {"visibility_timeout": float(os.environ.get("VISIBILITY_TIMEOUT", "3600"))},
+        "task_queues": {
+            f"lookup.{name}.{lane}": {} for name in ("opay", "afterpay") for lane in ("interactive", "bulk")
+        },
+    }
+    if "STOCK_TRANSPORT" in os.environ:
+        settings["broker_transport"] = os.environ["STOCK_TRANSPORT"]
+    return settings
+
+
+# Loader and fixups are those that Celery would choose, without asking the environment for others.
+app = Celery("stock", loader="app", fixups=[])
+app.add_defaults(_settings)
+
+
+@cache
+def _store() -> redis.Redis:
+    return redis.Redis.from_url(os.environ["REDIS_URL"])
+
+
+@cache
+def _calls() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_threads())
+
+
 _local = threading.local()
 
 
@@ -113,12 +137,12 @@ def _each(task: "Task[..., None]", ask: Any, asked: list[dict[str, Any]]) -> Non
     for index, request in enumerate(asked):
         request.setdefault("lookup_id", f"{task.request.id}:{index}")
     left = []
-    for request, status in zip(asked, _calls.map(lambda each: _try(ask, each), asked), strict=True):
+    for request, status in zip(asked, _calls().map(lambda each: _try(ask, each), asked), strict=True):
         if status is None:
             left.append(request)
             continue
         result = json.dumps({"lookup_id": request["lookup_id"], "status": status})
-        _store.xadd(STREAM, {"lookup_id": request["lookup_id"], "result": result})
+        _store().xadd(STREAM, {"lookup_id": request["lookup_id"], "result": result})
     if left:
         raise task.retry(kwargs={"requests": left}, countdown=0.5)
 
