@@ -60,7 +60,7 @@ def test_the_map_says_one_short_thing_of_each_module() -> None:
 
 
 def layers(contracts: list[dict[str, Any]]) -> list[str]:
-    (found,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    (found,) = (contract["layers"] for contract in contracts if contract.get("containers") == ["tasks"])
     return list(found)
 
 
