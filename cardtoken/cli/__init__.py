@@ -1,6 +1,7 @@
 """The ``cardtoken`` command. A module for each command; one is loaded when it is called."""
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -96,6 +97,13 @@ def main() -> None:
         # Whoever read has seen enough, as `head` does.
         sys.stderr.close()
         status = Exit.DONE
+    except OSError as error:
+        # A full disk, a file that may not be read: the system's own words.
+        what = error.filename if isinstance(error.filename, str) else "a file or the output"
+        click.echo(f"cardtoken: {what} cannot be read or written: {error.strerror or type(error).__name__}", err=True)
+        with suppress(OSError):  # what could not be written would be tried again at the end, with a traceback
+            sys.stdout.close()
+        status = Exit.FAILED
     except CardTokenError as error:
         click.echo(f"cardtoken: {error}", err=True)
         status = _status_of(error)
