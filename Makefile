@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract test soak bench check trials tools programs lint types imports lock clean another-python
+.PHONY: help install demo up contract test soak bench check trials newest tools programs lint types imports lock clean another-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,14 @@ programs:
 %/node_modules: %/package-lock.json | programs
 	cd $* && npm ci --no-fund --no-audit --loglevel=error
 	@touch $@
+
+newest: $(VENV)/installed ## the seam and the unit tests with the newest releases, upper bounds lifted (weekly, not in CI)
+	$(PYTHON) -m venv --clear $(VENV)-newest
+	$(BIN)/python -m tools.newest > $(VENV)-newest/requirements.txt
+	$(VENV)-newest/bin/python -m pip install -q --disable-pip-version-check -r $(VENV)-newest/requirements.txt
+	$(VENV)-newest/bin/python -m pip install -q --disable-pip-version-check --no-deps --editable .
+	$(VENV)-newest/bin/python -m pytest tests/unit/test_seam.py
+	$(VENV)-newest/bin/python -m pytest -n $(JOBS) tests/unit $(PYTEST_ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -49,8 +49,8 @@ class MaskingReceiver(EventReceiver):
     """Receives events that can be shown, and forgets what a producer's hold of a message."""
 
     def get_consumers(self, Consumer: Any, channel: Any) -> Any:  # noqa: N803 - the name is Celery's
-        """Look at what is published before kombu reads it."""
-        channel._handle_message = _checking(channel._handle_message)  # noqa: SLF001 - the one place before it is read
+        """Screen what is published before kombu reads it; the channel is one of ``tasks.broker.channel``."""
+        channel.screen = _screen()
         return super().get_consumers(Consumer, channel)
 
     def __init__(self, channel: Any, *args: Any, **kwargs: Any) -> None:
@@ -74,20 +74,19 @@ def _told(error: Exception, _: float) -> None:
     logger.warning("Redis cannot be reached (%s); trying on", type(error).__name__)
 
 
-def _checking(handle: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    told = False
+def _screen() -> Callable[[Any], Any]:
+    warned = False
 
-    def checked(*args: Any) -> dict[str, Any]:
-        nonlocal told
-        payload = handle(*args)
-        if payload["type"] in (b"message", b"pmessage") and not is_of_events(payload["data"]):
-            payload["data"] = None
-            if not told:
-                told = True
-                logger.warning("ignored what was published to the channel of events and is no event; so from now on")
-        return payload
+    def screen(published: Any) -> Any:
+        nonlocal warned
+        if is_of_events(published):
+            return published
+        if not warned:
+            warned = True
+            logger.warning("ignored what was published to the channel of events and is not an event; so from now on")
+        return None
 
-    return checked
+    return screen
 
 
 def is_of_events(raw: object) -> bool:

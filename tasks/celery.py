@@ -33,7 +33,8 @@ from cardtoken.contract import Lane
 from config import celeryconfig, inherited, queues
 from config.errors import ConfigurationError, refuse
 from config.settings import Configuration, load
-from tasks import pool, task
+from tasks import task
+from tasks.broker import pool
 from tasks.broker.channel import HEALTH_CHECK
 from tasks.broker.connection import amqp_of
 from tasks.broker.events import BatchedEvents

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 _OLDEST_REDIS = (6, 2)
 _PREFORK = re.compile(r"(^|\s)(-P\s*|--pool[=\s])prefork(\s|$)")
-_THREADS = {"threads", "celery.concurrency.thread:TaskPool", "tasks.pool:TaskPool"}
+_THREADS = {"threads", "celery.concurrency.thread:TaskPool", "tasks.broker.pool:TaskPool"}
 #: Seconds between two tries to reach a Redis that is not there yet: the first, and the longest.
 _FIRST_PAUSE = 0.2
 #: Answers of a server that is busy, full, cannot write its file, or is not the primary yet.

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any, Final
 
 from kombu.transport import redis as stock
+from kombu.utils.encoding import bytes_to_str
 from redis import ConnectionPool
 
 from cardtoken.connection import Endpoint
@@ -30,6 +31,16 @@ class _Poller(stock.MultiChannelPoller):
 
 class Channel(stock.Channel):
     """A channel on bounded connections."""
+
+    def screen(self, published: Any) -> Any:
+        """Return what kombu is to read of something published to a channel of Redis; None: nothing. To be replaced."""
+        return published
+
+    def _handle_message(self, client: Any, r: Any) -> dict[str, Any]:
+        payload: dict[str, Any] = super()._handle_message(client, r)
+        if bytes_to_str(payload["type"]).endswith("message"):
+            payload["data"] = self.screen(payload["data"])
+        return payload
 
     def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:
         """Connections for commands; ``asynchronous`` ones are polled, and have to tell the poller when they end."""

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Final
 from celery.exceptions import ImproperlyConfigured
 from celery.worker.state import maybe_shutdown
 from kombu.transport import virtual
-from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 from redis import Redis, RedisError, ResponseError
 from redis.exceptions import NoPermissionError
@@ -177,14 +176,11 @@ class _Claiming(channel.Channel):
 
         return delivered
 
-    def _handle_message(self, client: Any, response: Any) -> dict[str, Any]:
-        """What was published to the channel of remote control: a command in a canonical form, or nothing."""
-        payload: dict[str, Any] = super()._handle_message(client, response)
-        if bytes_to_str(payload["type"]).endswith("message"):
-            broker = _installed()
-            message = command(payload["data"], broker.name, broker.reply_exchange)
-            payload["data"] = None if message is None else dumps(message)
-        return payload
+    def screen(self, published: Any) -> Any:
+        """Return a command of remote control in its canonical form, or None for anything else."""
+        broker = _installed()
+        message = command(published, broker.name, broker.reply_exchange)
+        return None if message is None else dumps(message)
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
         """As kombu does it, and keep how many heard it."""

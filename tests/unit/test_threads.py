@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from cardtoken.contract import Lane
+from tasks.broker.pool import TaskPool
 from tasks.calls.threads import CallThreads
-from tasks.pool import TaskPool
 
 
 class Gate:

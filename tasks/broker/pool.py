@@ -1,4 +1,4 @@
-"""Celery's pool of threads for messages, on a machine that cannot always start one more."""
+"""Celery's pool of threads for messages, on a machine that cannot always start one more thread."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,9 @@ logger = logging.getLogger(__name__)
 
 
 class MessageThreads(ThreadPoolExecutor):
-    """Has one thread from the start, and goes on with those that there are where no other can be started.
+    """Starts one thread at once, and continues with the threads that it has if no other can be started.
 
-    The standard one has taken the message by then, and raises: Celery would end the worker.
+    The standard executor has taken the message by then, and raises: Celery would end the worker.
     """
 
     def __init__(self, max_workers: int) -> None:
@@ -31,7 +31,7 @@ class MessageThreads(ThreadPoolExecutor):
 
 
 class TaskPool(thread.TaskPool):
-    """Celery's own, with these threads."""
+    """Celery's own pool, with these threads."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,5 +39,5 @@ class TaskPool(thread.TaskPool):
 
 
 def install() -> None:
-    """Have Celery's name for the pool, which people type, mean this one."""
+    """Let ``threads``, the name that operators type for Celery's pool, mean this one."""
     concurrency.ALIASES["threads"] = f"{__name__}:TaskPool"  # type: ignore[attr-defined] # of no stub
