@@ -7,11 +7,11 @@ from typing import Final
 
 #: Every point there is, in the order in which a lookup meets them.
 POINTS: Final = (
-    "claimed",  # an entry is claimed, and nobody has looked at it
+    "claimed",  # an entry is claimed, and not judged yet
     "quarantined",  # a malformed one is in quarantine, and not yet forgotten
     "postponed",  # one that is not due waits in Redis
     "begun",  # a task has its message
-    "asked",  # the provider has answered, and nobody knows
+    "asked",  # the provider has answered, and its outcome is not recorded
     "published",  # results are out, and the message is not acknowledged
     "deferred",  # a retry is on its way, and the message that it replaces is not acknowledged
     "ended",  # acknowledged in this process, and Redis does not know

@@ -1,4 +1,4 @@
-"""Something that a worker does again and again, in a thread of its own, whatever goes wrong."""
+"""A job that a worker repeats in a thread of its own, also after errors."""
 
 import logging
 import threading
@@ -42,12 +42,12 @@ class Periodic:
             try:
                 self._work()
                 troubled = False
-            except Exception as error:  # noqa: BLE001 - a thread that ended would be missed by nobody until it is too late
+            except Exception as error:  # noqa: BLE001 - a thread that ended would not be missed until it is too late
                 if not troubled:
                     # Redis' own words name keys and hosts; another exception's text may quote anything.
                     words = f"Redis cannot be asked ({type(error).__name__})"
                     expected = isinstance(error, RedisError | OSError)
                     if not expected:
                         reports.unexpected(error)
-                    logger.warning("%s: %s; trying on", self._name, words if expected else describe_error(error))
+                    logger.warning("%s: %s; retrying", self._name, words if expected else describe_error(error))
                 troubled = True

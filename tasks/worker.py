@@ -206,7 +206,7 @@ class Worker:
     @staticmethod
     def _release_messages(parts: Parts) -> None:
         try:
-            parts.claims.give_all_back()
+            parts.claims.release_all()
             parts.presence.leave()
         except (RedisError, OSError) as error:
             logger.warning("messages in hand wait for their leases: Redis cannot be asked (%s)", type(error).__name__)

@@ -1,7 +1,7 @@
--- Claim entries: what was given back, then what is due, then what waits in the queue, one queue after the other.
+-- Claim entries: what was released, then what is due, then what waits in the queue, one queue after the other.
 --
 -- KEYS[1]  leases: claim id → when its lease runs out
--- then for each queue: list of claims given back, delayed claims by due time, and its lists by priority
+-- then for each queue: list of released claims, delayed claims by due time, and its lists by priority
 -- ARGV[1]  worker
 -- ARGV[2]  milliseconds that a lease holds
 -- ARGV[3]  how many to claim at most
@@ -25,7 +25,7 @@ local each, queues = FIXED + lists, #ARGV - HEAD
 local answer = {-1}
 local taken, made = 0, 0
 
--- A key of another type, set by somebody else, holds nothing of ours; it must not end the script half way.
+-- A key of another type, set by another program, holds nothing of ours; it must not end the script half way.
 local function attempt(...)
   local found = redis.pcall(...)
   if type(found) == 'table' and found.err then

@@ -1,7 +1,7 @@
 """What this worker has claimed of the queues, and what becomes of it.
 
-A claim is a queue's entry in a worker's hands. It stays in Redis, under an id of our own, until its results are out;
-the worker renews its lease, and when a lease runs out the claim goes back to its queue, for another worker.
+A claim is a queue's entry in a worker's hands. It stays in Redis, under an id of our own, until its results are out.
+The worker renews its lease. When a lease runs out, another worker takes the claim over: it goes back to its queue.
 """
 
 import contextlib
@@ -112,16 +112,16 @@ class Claims:
         self._redis = redis
 
     def __len__(self) -> int:
-        """How many are held."""
+        """Return how many claims are in hand."""
         return len(self._held)
 
     def in_hand(self) -> Counter[str]:
-        """How many are held of each queue."""
+        """Return how many claims of each queue are in hand."""
         with self._lock:
             return Counter(held.queue for held in self._held.values())
 
     def take(self, queues: Sequence[str], count: int) -> tuple[list[Claim], float | None]:
-        """Claim up to ``count`` entries; answers them, and the seconds until a delayed one is due, if there is one."""
+        """Claim up to ``count`` entries. Return them, and the seconds until a delayed one is due, if there is one."""
         redis_keys = [keys.LEASES]
         for queue in queues:
             redis_keys += [keys.given_back(queue), keys.delayed(queue), *(queue + each for each in self._lists)]
@@ -143,7 +143,7 @@ class Claims:
         return claims, None if int(due) < 0 else int(due) / 1000
 
     def _recover(self) -> None:
-        """Give back what was claimed by a call whose answer did not arrive, and would wait for its lease."""
+        """Release what was claimed by a call whose answer did not arrive: it would wait for its lease."""
         with self._lock:
             known = [*self._held, *(claim_id for claim_id, _ in self._ended), *self._returned]
         if back := int(self._scripts["recover"](keys=[keys.LEASES], args=[self.worker, *known])):
@@ -175,7 +175,7 @@ class Claims:
             proof.deferral, proof.deferred = deferral, frozenset((task_id, index) for index in indexes)
 
     def end(self, claim_id: str) -> None:
-        """The claim's work is done and published. Costs no round trip: the next :meth:`settle` says it."""
+        """The claim's work is done and published. Costs no round trip: the next :meth:`settle` reports it."""
         with self._lock:
             if claim_id in self._void:  # nothing was done by this delivery, or by another one that ends later
                 self._void -= Counter((claim_id,))
@@ -186,7 +186,7 @@ class Claims:
         self.wake()
 
     def release(self, claim_id: str) -> None:
-        """The claim goes back to the front of its queue, at the next :meth:`settle`."""
+        """Put the claim back to the front of its queue, at the next :meth:`settle`."""
         with self._lock:
             self._held.pop(claim_id, None)
             self._proofs.pop(claim_id, None)
@@ -194,13 +194,13 @@ class Claims:
         self.wake()
 
     def release_unstarted(self, claim_id: str) -> None:
-        """The same for one that was begun, and nothing done: what Celery says of it afterwards means nothing."""
+        """Release a claim whose message was begun, with nothing done; Celery's acknowledgement of it is ignored."""
         with self._lock:
             self._void[claim_id] += 1
         self.release(claim_id)
 
-    def give_back_unbegun(self) -> None:
-        """Give back what waits for its turn here: after a lost connection nobody may remember that it does."""
+    def release_unbegun(self) -> None:
+        """Release what waits for a thread: Celery forgets it with a lost connection."""
         with self._lock:
             unbegun = [claim_id for claim_id, held in self._held.items() if not held.begun]
             for claim_id in unbegun:
@@ -210,11 +210,11 @@ class Claims:
 
     @property
     def unsettled(self) -> bool:
-        """Whether :meth:`settle` has anything to say."""
+        """Whether :meth:`settle` has anything to report."""
         return bool(self._ended or self._returned)
 
     def settle(self) -> None:
-        """Tell Redis what has ended and what goes back; where it cannot be told, that is kept for the next time."""
+        """Report ended and released claims to Redis; what cannot be reported is kept for the next time."""
         while self.unsettled:
             ended = _some(self._ended, lambda each: 1 + len(each[1]))
             returned = _some(self._returned, lambda _: 1)
@@ -264,12 +264,12 @@ class Claims:
         return min(1.0, self._lease / 5)
 
     def maintain_leases(self) -> None:
-        """Settle, renew this worker's leases, then give back the claims of workers that did not renew theirs.
+        """Settle, renew this worker's leases, then take over the claims of workers that did not renew theirs.
 
         To be called from a thread of its own: an event loop that is busy must not cost the worker its claims.
 
         Where the last renewal was too long ago, others may have been kept from it as well, and be about to make up
-        for it: for the length of a lease nobody is taken for dead. The same where Redis' clock was set forward.
+        for it: for the length of a lease no worker is taken for dead. The same where Redis' clock was set forward.
         """
         try:
             self.settle()
@@ -323,8 +323,8 @@ class Claims:
         # One more, because Redis' now is without the begun millisecond.
         return wait + 1 if wait > 0 else 0
 
-    def give_all_back(self) -> None:
-        """Take nothing more, settle, and give back everything that is still held."""
+    def release_all(self) -> None:
+        """Claim nothing more, settle, and release every claim that is still in hand."""
         self._closed = True
         with self._taking, self._lock:
             self._returned.extend(self._held)
@@ -352,7 +352,7 @@ def _some(waiting: deque[T], size_of: Callable[[T], int]) -> list[T]:
     """Take from the front what one call of a script may hold."""
     some: list[T] = []
     size = 0
-    with contextlib.suppress(IndexError):  # whoever else settles may have taken the last one
+    with contextlib.suppress(IndexError):  # another thread that settles may have taken the last one
         while size < _CHUNK:
             some.append(waiting.popleft())
             size += size_of(some[-1])

@@ -16,7 +16,7 @@ _FIRST, _STEP, _LONGEST = 0.2, 0.4, 1.0
 
 
 class _Led(Connection):
-    """Leads to one Redis, whatever URL Celery was given, and over whatever transport this process has for it."""
+    """Lead to one Redis, for any URL that Celery was given, over the transport that this process has for it."""
 
     endpoint: ClassVar[Endpoint]
     #: A worker has one of its own, see :func:`tasks.broker.transport.install`.

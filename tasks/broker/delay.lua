@@ -7,7 +7,7 @@
 -- ARGV[3]  queue
 -- ARGV[4]  entry of a new claim; absent for one that is held
 --
--- Answers 0 where there was nothing to do: somebody else holds it, or it was put before and the answer got lost.
+-- Return 0 where there was nothing to do: another worker holds it, or it was put before and the answer got lost.
 
 local key = 'lookup:claim:' .. ARGV[1]
 if ARGV[4] then

@@ -23,11 +23,11 @@ from pydantic import ValidationError
 from cardtoken.contract import MAX_REQUESTS, REPLAY_OF
 from tasks.lookups.carried_state import RetryState
 
-#: A task id longer than this, or with characters that are not printed, is nobody's.
+#: A task id longer than this, or with characters that are not printed, is not a client's.
 _MAX_ID = 255
 _CONTENT_TYPE: Final = "application/json"
 _CHAINING = ("callbacks", "errbacks", "chain", "chord")
-#: A request holds an object of strings; what is nested deeper than this overflows the stack of whoever writes it again.
+#: A request holds an object of strings; what is nested deeper than this overflows the stack when it is written again.
 _MAX_DEPTH = 32
 
 
@@ -88,7 +88,7 @@ def _no_constant(name: str) -> float:
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise ValueError("a number that nobody could write down again")
+        raise ValueError("a number that cannot be written again")
     return number
 
 
@@ -193,7 +193,7 @@ def body_of(entry: Mapping[str, Any], headers: Mapping[str, Any], limit: int) ->
     # "application/json; charset=utf-8" is JSON too; what it is encoded in is found out by decoding it.
     if not isinstance(content_type, str) or content_type.partition(";")[0].strip().lower() != _CONTENT_TYPE:
         raise MalformedError("a content type other than JSON")
-    # Its value means nothing: kombu reads JSON as UTF-8 whatever it says.
+    # Its value means nothing: kombu reads JSON as UTF-8 in any case.
     if not isinstance(entry.get("content-encoding") or "", str):
         raise MalformedError("a content encoding that is not text")
     body = entry.get("body")

@@ -23,23 +23,23 @@ class BatchedDispatcher(EventDispatcher):
         _dispatchers.add(self)
 
     def _publish(self, event: Any, producer: Any, routing_key: str, **kwargs: Any) -> None:
-        # While nobody listens, of many events the first alone is written and sent, and the others where it was heard:
+        # Of many events the first is written and sent, and the others only where a monitor heard it:
         # to write them all takes a twentieth of a busy worker's time.
-        if isinstance(event, list) and _heard_by_nobody(producer):
+        if isinstance(event, list) and _without_listener(producer):
             super()._publish(event[:1], producer, routing_key, **kwargs)  # type: ignore[misc]  # the stubs leave it out
             event = event[1:]
-            if not event or _heard_by_nobody(producer):
+            if not event or _without_listener(producer):
                 return
         super()._publish(event, producer, routing_key, **kwargs)  # type: ignore[misc]
 
     def close(self) -> None:
         """Tell what is left, and end."""
-        with contextlib.suppress(Exception):  # whatever it is: nobody waits for events
+        with contextlib.suppress(Exception):  # of any kind: nothing waits for events
             self.flush()
         super().close()
 
 
-def _heard_by_nobody(producer: Any) -> bool:
+def _without_listener(producer: Any) -> bool:
     return producer is not None and getattr(producer.channel, "receivers", None) == 0
 
 

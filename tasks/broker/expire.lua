@@ -1,10 +1,10 @@
--- Give back claims of workers whose leases ran out, and count that against the claims.
+-- Take over claims whose leases ran out: they go back to their queues, with one death counted.
 --
 -- KEYS[1]  leases
 -- ARGV[1]  how many at most
 -- ARGV[2]  milliseconds that Redis' clock can show at most; if it shows more, it was set, and all leases seem to have run out
 --
--- Answers how many leases had run out; -1 where that cannot be told.
+-- Return how many leases had run out; -1 where that cannot be told.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,7 +1,7 @@
 """What has to be in Redis for a claim to end: the results published for it, and the entry that goes on with it.
 
-A primary that hangs, is replaced and comes to itself for a moment confirms what nobody will ever see. The claim ends on
-its successor, and only there is it known what is missing.
+A primary that hangs, is replaced and comes to itself for a moment confirms what its successor never sees. The claim
+ends on the successor, and only there is it known what is missing.
 """
 
 from collections.abc import Iterable

@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 _WAIT = 5
 #: Seconds that the answer may be late before the connection is given up.
 _GRACE = 3.0
-#: Seconds between two looks at the queues when nothing wakes the loop: for priorities, and for what others gave back.
+#: Seconds between two looks at the queues when nothing wakes the loop: for priorities, and for what others released.
 _LOOK = 1.0
 #: Seconds between two tries while Redis cannot be asked: the first, and the longest.
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
-#: Seconds after which trouble that lasts is told again.
+#: Seconds after which trouble that lasts is logged again.
 _TELL_AGAIN = 60.0
 #: Entries claimed in one round trip at most.
 _BATCH = 100
@@ -127,7 +127,7 @@ class QueueConsumer:
 
     def close(self) -> None:
         """Take no more from any."""
-        if self._claims.wake == self._wake:  # else another pump has taken over already
+        if self._claims.wake == self._wake:  # else another consumer has taken over already
             self._claims.wake = lambda: None
         self._hub.on_tick.discard(self.turn)
         self._timer.cancel()
@@ -139,7 +139,7 @@ class QueueConsumer:
     def turn(self) -> None:
         """One turn of the event loop: settle what has ended, then take what there is room for.
 
-        Trouble with Redis, of whatever kind, is waited out here: the worker's other connections look after themselves.
+        Trouble with Redis, of any kind, is waited out here: the worker's other connections look after themselves.
         """
         self._woken = False
         if monotonic() < self._not_before:
@@ -152,7 +152,7 @@ class QueueConsumer:
     def _wait_out(self, error: Exception) -> None:
         if monotonic() - self._told > _TELL_AGAIN:
             self._told = monotonic()
-            logger.warning("queues cannot be asked (%s: %.200s); trying on", type(error).__name__, error)
+            logger.warning("queues cannot be asked (%s: %.200s); retrying", type(error).__name__, error)
         for queue in list(self._waits):
             self._stop_waiting(queue)
         self._look = True
@@ -199,8 +199,8 @@ class QueueConsumer:
         """Which queues to take from together, and how many messages at most.
 
         Some room is left for those queues that have little in hand, so that messages of one provider that hang, or a
-        backlog of the one lane, do not take the threads of all. Throttled queues have shares of their own. What is not
-        taken now waits in Redis, and is looked at again when something ends, or in a second.
+        backlog of the one lane, do not take the threads of all. Queues with a limit have shares of their own. What is
+        not claimed now waits in Redis, and is looked at again when something ends, or in a second.
         """
         in_hand = self._claims.in_hand()
         kept = max(1, self._slots // (4 * len(queues))) if self._slots >= 2 * len(queues) else 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-#: Seconds in which the number doubles while nobody says that it is too large.
+#: Seconds in which the number doubles while no message shows that it is too large.
 _STEP: Final = 0.5
 #: More than any worker has room for: there is no limit any more.
 _ENOUGH: Final = 2048
@@ -56,11 +56,11 @@ class QueueLimits:
             return limit.messages
 
     def back_off(self, queue: str, seconds: float, in_hand: int) -> None:
-        """There is too much of this queue in hand: take none for so many seconds, and then half as many."""
+        """Claim none of this queue for ``seconds`` (at most one), and then half as many as are in hand."""
         now = monotonic()
         with self._lock:
             limit = self._limits.get(queue)
             if limit is not None and now < limit.until:
-                return  # one of those that came together has said it
+                return  # another message that came with it has done this
             until = now + min(seconds, 1.0)
             self._limits[queue] = _Limit(max(1, in_hand // 2), until, until)

@@ -1,4 +1,4 @@
--- Give back the claims that a worker has and does not know of: it took them, and the answer did not arrive.
+-- Release the claims that a worker has and does not know of: it claimed them, and the answer did not arrive.
 --
 -- KEYS[1]  leases: claim id → when its lease runs out
 -- ARGV[1]  worker

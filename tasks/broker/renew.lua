@@ -5,7 +5,7 @@
 -- ARGV[2]  milliseconds that a lease holds
 -- then the ids of the claims that the worker holds
 --
--- Answers the ids that the worker does not hold any more.
+-- Return the ids that the worker does not hold any more.
 
 -- A script whose first write may take memory is refused when Redis is full. This one takes none.
 redis.call('ZREM', KEYS[1], '')

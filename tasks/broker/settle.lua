@@ -1,14 +1,14 @@
--- End claims, and give claims back. fence.lua comes before it.
+-- End claims, and release claims. fence.lua comes before it.
 --
 -- KEYS[1]  leases
 -- ARGV[1]  worker
 -- ARGV[2]  how many claims are ended
 -- then for each of them: claim id, claim id of the entry that goes on with it ("": none), number of lookups that were
 --   published and of lookups that go on, then bucket and member of the fence of each
--- then the ids of claims that are given back
+-- then the ids of claims that are released
 --
--- An ended claim is gone, whoever holds it now: its results are out. Where they are not, because they went with a primary
--- that was replaced, or what goes on with it did, it goes back to be worked on again. A claim is given back only by the
+-- An ended claim is gone, also where another worker holds it now: its results are out. Where they are not, because they went with a primary
+-- that was replaced, or what goes on with it did, it goes back to be worked on again. A claim is released only by the
 -- worker that holds it, to the front of its queue. Return how many went back because something is missing.
 
 local function is_out(bucket, member)

@@ -203,7 +203,7 @@ class _Claiming(channel.Channel):
             self._consumer.close()
             self._consumer = None
             # Celery forgets what waits for a thread, or for a rate limit, when its connection is lost.
-            _installed().claims.give_back_unbegun()
+            _installed().claims.release_unbegun()
         super().close()
 
 

@@ -28,7 +28,7 @@ class LookupState(BaseModel):
     deadline: Time
     #: Before this moment no further call is made.
     not_before: Time | None = None
-    #: The task in which it failed before, where somebody replays a dead letter.
+    #: The task in which it failed before, where an operator replays a dead letter.
     replay_of: Annotated[str, Field(max_length=255)] | None = None
 
 

@@ -33,7 +33,7 @@ class Lookup:
     unreadable: int = 0
     #: When the next call may be made, if it has to wait.
     not_before: datetime | None = None
-    #: The task in which it failed before, where somebody replays a dead letter.
+    #: The task in which it failed before, where an operator replays a dead letter.
     replay_of: str | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""The time of day by Redis' clock, which a fleet has in common, whatever the clocks of its hosts show.
+"""The time of day by the clock of Redis, which a fleet has in common, and not by the clocks of its hosts.
 
 Between two measurements it is kept by a clock of this machine that never jumps.
 """

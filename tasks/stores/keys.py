@@ -22,7 +22,7 @@ def claim(claim_id: str) -> str:
 
 
 def given_back(queue: str) -> str:
-    """The list of a queue's claims that nobody holds; the next one is at its tail."""
+    """The list of a queue's released claims; the next one is at its tail."""
     return f"lookup:given-back:{queue}"
 
 

@@ -61,7 +61,7 @@ class Presence:
             "stalled": f"{self._stalled():.1f}",
             "clock_offset": "" if (offset := self._clock.offset) is None else f"{offset:.3f}",
         }
-        # By Redis' clock, so that whoever reads it need not trust this host's.
+        # By Redis' clock, so that a reader need not trust this host's.
         seconds, micros = self._redis.time()
         report = {
             "at": seconds + micros / 1_000_000,

@@ -1,4 +1,4 @@
-"""Publication: each result once, whatever is delivered or run twice."""
+"""Publication: each result once, also when a message is delivered or run twice."""
 
 import json
 import logging

@@ -63,7 +63,7 @@ class FleetCollector(Collector):
     def _circuits(self, not_closed: Collection[CircuitState]) -> Metric:
         family = GaugeMetricFamily(
             "cardtoken_circuit_state",
-            "0 closed, 1 open by itself (calls fail, or the provider asked), 2 held by a person. Account *: all.",
+            "0 closed, 1 open by itself (calls fail, or the provider asked), 2 held by an operator. Account *: all.",
             labels=["provider", "account"],
         )
         states = {(name, account): 0 for name, accounts in self._accounts.items() for account in (*accounts, "*")}

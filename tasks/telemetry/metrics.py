@@ -74,7 +74,7 @@ SUPPRESSED: Final = Counter(
 )
 TAKEOVERS: Final = Counter(
     "cardtoken_takeovers",
-    "Messages of workers that died or froze, which this worker gave back to their queues.",
+    "Messages of workers that died or froze, which this worker put back to their queues.",
     registry=REGISTRY,
 )
 QUARANTINED: Final = Counter(

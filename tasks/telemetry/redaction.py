@@ -1,4 +1,4 @@
-"""The last guard before text leaves the process: the configured secrets are cut out of it, in whatever form.
+"""The last step before text leaves the process: the configured secrets are cut out of it, in every form.
 
 Nothing is expected to reach it with a secret inside. It is there for the text of others: libraries, and exceptions.
 """

@@ -1,4 +1,4 @@
-"""What Sentry is told: what nobody foresaw, and lookups given up for reasons that somebody can act on.
+"""What goes to Sentry: unexpected errors, and lookups given up for reasons that an operator can act on.
 
 A retry is no event. An outage is a few events and not one for each card: what is alike is told once a minute, with how
 often it was. Without a DSN nothing here does anything.
@@ -120,7 +120,7 @@ class Scrubber:
 
 
 def _without(value: Any) -> Any:
-    """The value without whatever stands under one of the names in ``_DROPPED``."""
+    """Return the value without what stands under one of the names in ``_DROPPED``."""
     if isinstance(value, dict):
         return {name: _without(each) for name, each in value.items() if name not in _DROPPED}
     if isinstance(value, list):
@@ -129,7 +129,7 @@ def _without(value: Any) -> Any:
 
 
 def sampler(rate: float) -> Callable[[dict[str, Any]], float]:
-    """Which share of the tasks of this service is traced; whatever else runs is not."""
+    """Which share of the tasks of this service is traced; other work is not."""
 
     def sampled(context: dict[str, Any]) -> float:
         job = context.get("celery_job") or {}
@@ -189,19 +189,19 @@ def stop() -> None:
     """Tell what has gathered, and wait some seconds until everything is sent."""
     flush_gathered()
     if _sdk is not None:
-        with contextlib.suppress(Exception):  # whatever it is: the worker ends all the same
+        with contextlib.suppress(Exception):  # of any kind: the worker ends all the same
             _sdk.flush(timeout=_FLUSH)
 
 
 def flush_gathered() -> None:
-    """Tell what was held back because it was alike."""
+    """Send what was kept back because it was alike."""
     for kind, count in _once.left().items():
         if kind[0] == "given up":
             _tell_given_up(*kind[1:], count=count)
 
 
 def unexpected(error: BaseException) -> None:
-    """Tell of an exception that nobody foresaw, with where it came from and without what it says."""
+    """Report an unexpected exception, with where it came from and without what it says."""
     metrics.UNEXPECTED.inc()
     if _sdk is None:
         return

@@ -1,4 +1,4 @@
-"""Errors that nobody foresaw, wherever they are written: by their type and place, and never with their text."""
+"""Unexpected errors, wherever they are written: by their type and place, and never with their text."""
 
 import logging
 import sys
@@ -64,7 +64,7 @@ def _uncaught(where: str, error: BaseException | None) -> None:
 
 
 def describe_all_errors() -> None:
-    """Let no log line, no thread and no process that ends write an error's text, whoever logs or raises it."""
+    """Let no log line, no thread and no process that ends write an error's text; a library's neither."""
     logging.setLogRecordFactory(_Record)
     logging.raiseExceptions = False  # a line that cannot be written would be printed with its arguments
     sys.excepthook = lambda _, error, __: _uncaught("the process", error)

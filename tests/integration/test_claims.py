@@ -178,7 +178,7 @@ def test_a_message_not_begun_goes_back_and_cannot_be_begun_here(redis: Any, clai
     redis.lpush(QUEUE, b"1", b"2")
     begun, waiting = claims.take([QUEUE], 2)[0]
     assert claims.begin(begun.id)
-    claims.give_back_unbegun()
+    claims.release_unbegun()
     claims.settle()
     other = claims_of(redis)
     [taken] = other.take([QUEUE], 5)[0]
@@ -193,7 +193,7 @@ def test_a_message_not_begun_goes_back_and_cannot_be_begun_here(redis: Any, clai
 def test_a_message_that_came_back_while_its_first_delivery_waited_is_begun_once(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"1")
     [claim] = claims.take([QUEUE], 1)[0]
-    claims.give_back_unbegun()
+    claims.release_unbegun()
     claims.settle()
     [again] = claims.take([QUEUE], 1)[0]
     assert again.id == claim.id
@@ -220,7 +220,7 @@ def test_leases_are_renewed_where_nothing_can_be_settled(redis: Any, claims: Cla
 def test_after_everything_went_back_nothing_is_taken(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"1", b"2")
     claims.take([QUEUE], 1)
-    claims.give_all_back()
+    claims.release_all()
     assert claims.take([QUEUE], 2) == ([], None)
     assert not redis.zcard("lookup:leases")
     assert [claim.entry for claim in claims_of(redis).take([QUEUE], 5)[0]] == [b"1", b"2"]

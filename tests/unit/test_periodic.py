@@ -27,7 +27,7 @@ def test_trouble_of_any_kind_is_told_once_and_ends_nothing(caplog: pytest.LogCap
     periodic.stop()
     periodic.join(time.monotonic() + 15)
     assert [record.getMessage() for record in caplog.records] == [
-        "chores: Redis cannot be asked (ConnectionError); trying on"
+        "chores: Redis cannot be asked (ConnectionError); retrying"
     ]
 
 
@@ -39,7 +39,7 @@ def test_an_error_of_our_own_is_logged_by_its_type_and_place(caplog: pytest.LogC
     periodic.start()
     until(lambda: caplog.text or None, timeout=5)
     periodic.stop()
-    assert re.search(r"chores: ValueError at tasks/periodic\.py:\d+; trying on", caplog.text)
+    assert re.search(r"chores: ValueError at tasks/periodic\.py:\d+; retrying", caplog.text)
     assert "secret" not in caplog.text
 
 
