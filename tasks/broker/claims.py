@@ -21,18 +21,16 @@ from redis import Redis
 
 from cardtoken.other_lists import DEFAULT_PRIORITIES
 from tasks import crash_points
+from tasks.broker.leases import Leases
 from tasks.broker.proof import Proof
 from tasks.stores import keys
-from tasks.stores.clock import RedisClock, uptime
-from tasks.telemetry import metrics
+from tasks.stores.clock import RedisClock
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Claims in one call of a script: it holds up Redis for a few milliseconds at most.
-_CHUNK = 200
-#: Seconds by which Redis' clock may go back without a delay being shortened.
-_UNNOTICED: Final = 2.0
+_CHUNK: Final = 200
 
 
 @dataclass(slots=True)
@@ -98,13 +96,12 @@ class Claims:
         #: Whether Redis may have claims of this worker that it does not know of.
         self._unsure = False
         self._closed = False
-        self._kept: float | None = None
-        self._patient_until = 0.0
+        self._leases = Leases(redis, self.worker, lease, clock)
         #: Called when there is something to settle or to claim; the event loop sets it to wake itself.
         self.wake: Callable[[], None] = lambda: None
         self._scripts = {
             name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
-            for name in ("claim", "renew", "expire", "delay", "suspect", "repair", "recover")
+            for name in ("claim", "delay", "suspect", "recover")
         }
         fences = files("tasks.stores").joinpath("fence.lua").read_text(encoding="utf-8")
         settle = files(__package__).joinpath("settle.lua").read_text(encoding="utf-8")
@@ -267,56 +264,26 @@ class Claims:
         """Settle, renew this worker's leases, then take over the claims of workers that did not renew theirs.
 
         To be called from a thread of its own: an event loop that is busy must not cost the worker its claims.
-
-        Where the last renewal was too long ago, others may have been kept from it as well, and be about to make up
-        for it: for the length of a lease no worker is taken for dead. The same where Redis' clock was set forward.
         """
         try:
             self.settle()
         finally:
-            self._renew()
-        self._repair()
-        now = uptime()
-        if self._kept is not None and now - self._kept > self._lease / 2:
-            self._patient_until = now + self._lease
-        self._kept = now
-        if now >= self._patient_until and not self._expire():
-            self._patient_until = now + self._lease
+            with self._lock:
+                held = list(self._held)
+            self._lose(self._leases.renew(held))
+        self._leases.repair(list(self._queues))
+        if self._leases.expire():
+            self.wake()
         self._clock.measure()
 
-    def _renew(self) -> None:
-        with self._lock:
-            held = list(self._held)
-        lost: set[str] = set()
-        for start in range(0, len(held), _CHUNK):
-            args: list[Any] = [self.worker, int(self._lease * 1000), *held[start : start + _CHUNK]]
-            lost.update(id_.decode() for id_ in self._scripts["renew"](keys=[keys.LEASES], args=args))
+    def _lose(self, claim_ids: set[str]) -> None:
         with self._lock:
             # What ended in the meantime was not lost.
-            lost &= self._held.keys()
+            lost = claim_ids & self._held.keys()
             for claim_id in lost:
                 del self._held[claim_id]
         if lost:
             logger.warning("the leases of %d messages ran out while they were worked on", len(lost))
-
-    def _repair(self) -> None:
-        """Let no lease and no delay last longer because Redis' clock went back."""
-        queues = list(self._queues)
-        args: list[Any] = [int(self._lease * 1000), int(_UNNOTICED * 1000), *queues]
-        self._scripts["repair"](keys=[keys.LEASES, keys.CLOCK, *map(keys.delayed, queues)], args=args)
-
-    def _expire(self) -> bool:
-        """Return False where it is later, by Redis' clock, than it can be: then no lease was judged."""
-        latest = int((self._clock.now().timestamp() + self._lease / 2) * 1000)
-        total, found = 0, _CHUNK
-        while found == _CHUNK:
-            found = int(self._scripts["expire"](keys=[keys.LEASES], args=[_CHUNK, latest]))
-            total += max(0, found)
-        if total:
-            metrics.TAKEOVERS.inc(total)
-            logger.warning("%d messages of a worker that died or froze went back to their queues", total)
-            self.wake()
-        return found >= 0
 
     def _milliseconds_until(self, due: datetime) -> int:
         wait = math.ceil((due - self._clock.now()).total_seconds() * 1000)
