@@ -4,17 +4,16 @@ A claim is a queue's entry in a worker's hands. It stays in Redis, under an id o
 The worker renews its lease. When a lease runs out, another worker takes the claim over: it goes back to its queue.
 """
 
-import contextlib
 import itertools
 import logging
 import math
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
-from typing import Any, Final, TypeVar
+from typing import Any
 from uuid import uuid4
 
 from redis import Redis
@@ -22,15 +21,11 @@ from redis import Redis
 from cardtoken.other_lists import DEFAULT_PRIORITIES
 from tasks import crash_points
 from tasks.broker.leases import Leases
-from tasks.broker.proof import Proof
+from tasks.broker.settlements import Settlements
 from tasks.stores import keys
 from tasks.stores.clock import RedisClock
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
-#: Claims in one call of a script: it holds up Redis for a few milliseconds at most.
-_CHUNK: Final = 200
 
 
 @dataclass(slots=True)
@@ -86,10 +81,7 @@ class Claims:
         self._held: dict[str, _Held] = {}
         #: How many deliveries of each claim are yet to end that have nothing to do with it any more.
         self._void: Counter[str] = Counter()
-        self._ended: deque[tuple[str, Proof]] = deque()
-        #: What has come of claims whose deliveries have not ended yet.
-        self._proofs: dict[str, Proof] = {}
-        self._returned: deque[str] = deque()
+        self._settlements = Settlements(redis, self.worker)
         #: Those that were taken from, whose delays are repaired.
         self._queues: set[str] = set()
         self._taking = threading.Lock()
@@ -103,9 +95,6 @@ class Claims:
             name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
             for name in ("claim", "delay", "suspect", "recover")
         }
-        fences = files("tasks.stores").joinpath("fence.lua").read_text(encoding="utf-8")
-        settle = files(__package__).joinpath("settle.lua").read_text(encoding="utf-8")
-        self._scripts["settle"] = redis.register_script(fences + settle)
         self._redis = redis
 
     def __len__(self) -> int:
@@ -142,7 +131,7 @@ class Claims:
     def _recover(self) -> None:
         """Release what was claimed by a call whose answer did not arrive: it would wait for its lease."""
         with self._lock:
-            known = [*self._held, *(claim_id for claim_id, _ in self._ended), *self._returned]
+            known = [*self._held, *self._settlements.claim_ids()]
         if back := int(self._scripts["recover"](keys=[keys.LEASES], args=[self.worker, *known])):
             logger.warning("%d messages whose taking was not confirmed went back to their queues", back)
 
@@ -161,15 +150,12 @@ class Claims:
             return False
 
     def published(self, claim_id: str, task_id: str, indexes: Iterable[int]) -> None:
-        """Note that the results of these lookups of a claim are out: where they are missing, it does not end."""
-        with self._lock:
-            self._proofs.setdefault(claim_id, Proof()).published.update((task_id, index) for index in indexes)
+        """Note that the results of these lookups of a claim are out: if Redis lacks them, the claim does not end."""
+        self._settlements.published(claim_id, task_id, indexes)
 
     def deferred(self, claim_id: str, deferral: str, task_id: str, indexes: Iterable[int]) -> None:
-        """Note that the entry ``deferral`` goes on with these lookups of a claim."""
-        with self._lock:
-            proof = self._proofs.setdefault(claim_id, Proof())
-            proof.deferral, proof.deferred = deferral, frozenset((task_id, index) for index in indexes)
+        """Note that the entry of the claim ``deferral`` carries these lookups of a claim."""
+        self._settlements.deferred(claim_id, deferral, task_id, indexes)
 
     def end(self, claim_id: str) -> None:
         """The claim's work is done and published. Costs no round trip: the next :meth:`settle` reports it."""
@@ -178,7 +164,7 @@ class Claims:
                 self._void -= Counter((claim_id,))
                 return
             self._held.pop(claim_id, None)
-            self._ended.append((claim_id, self._proofs.pop(claim_id, Proof())))
+            self._settlements.end(claim_id)
         crash_points.reached("ended")
         self.wake()
 
@@ -186,8 +172,7 @@ class Claims:
         """Put the claim back to the front of its queue, at the next :meth:`settle`."""
         with self._lock:
             self._held.pop(claim_id, None)
-            self._proofs.pop(claim_id, None)
-            self._returned.append(claim_id)
+            self._settlements.release(claim_id)
         self.wake()
 
     def release_unstarted(self, claim_id: str) -> None:
@@ -202,37 +187,23 @@ class Claims:
             unbegun = [claim_id for claim_id, held in self._held.items() if not held.begun]
             for claim_id in unbegun:
                 del self._held[claim_id]
-            self._returned.extend(unbegun)
+                self._settlements.release(claim_id)
         self.wake()
 
     @property
     def unsettled(self) -> bool:
         """Whether :meth:`settle` has anything to report."""
-        return bool(self._ended or self._returned)
+        return bool(self._settlements)
 
     def settle(self) -> None:
         """Report ended and released claims to Redis; what cannot be reported is kept for the next time."""
-        while self.unsettled:
-            ended = _some(self._ended, lambda each: 1 + len(each[1]))
-            returned = _some(self._returned, lambda _: 1)
-            proofs = [part for claim_id, proof in ended for part in (claim_id, *proof.arguments())]
-            try:
-                missing = self._scripts["settle"](
-                    keys=[keys.LEASES], args=[self.worker, len(ended), *proofs, *returned]
-                )
-            except BaseException:
-                self._ended.extendleft(reversed(ended))
-                self._returned.extendleft(reversed(returned))
-                raise
-            if missing:
-                logger.warning("Redis lacks what it had confirmed: %d messages are worked on again", missing)
-            crash_points.reached("settled")
+        self._settlements.report()
 
     def forget(self, claim_id: str) -> None:
         """The claim is in other hands by now, with its entry."""
         with self._lock:
             self._held.pop(claim_id, None)
-            self._proofs.pop(claim_id, None)
+            self._settlements.forget(claim_id)
 
     def postpone(self, claim: Claim, due: datetime) -> None:
         """Let a claim wait in Redis until it is due."""
@@ -294,7 +265,8 @@ class Claims:
         """Claim nothing more, settle, and release every claim that is still in hand."""
         self._closed = True
         with self._taking, self._lock:
-            self._returned.extend(self._held)
+            for claim_id in self._held:
+                self._settlements.release(claim_id)
             self._held.clear()
         self.settle()
 
@@ -313,14 +285,3 @@ def _claim(fields: Sequence[Any]) -> Claim:
         size=len(entry) if read else entry,
         entry=entry if read else None,
     )
-
-
-def _some(waiting: deque[T], size_of: Callable[[T], int]) -> list[T]:
-    """Take from the front what one call of a script may hold."""
-    some: list[T] = []
-    size = 0
-    with contextlib.suppress(IndexError):  # another thread that settles may have taken the last one
-        while size < _CHUNK:
-            some.append(waiting.popleft())
-            size += size_of(some[-1])
-    return some
