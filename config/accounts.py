@@ -1,9 +1,9 @@
 """Provider accounts: ``default`` from the environment, further ones from PROVIDER_ACCOUNTS_FILE.
 
-What an account consists of is said by the provider's own model; nothing here knows a provider. The optional fields of
-the environment (base URL, User-Agent parts, code overrides) hold for the accounts of the file too, unless an account
-gives its own. One exception keeps credentials from going to the wrong host: an account that gives any URL of its own
-takes none from the environment.
+The provider's own model defines the fields of an account; nothing here knows a provider. The optional fields of the
+environment (base URL, User-Agent parts, code overrides) hold for the accounts of the file too, unless an account gives
+its own. One exception keeps credentials from the wrong host: an account with any URL of its own takes none from the
+environment.
 """
 
 import ipaddress
@@ -31,7 +31,7 @@ Accounts = dict[str, BaseModel]
 def read_accounts(
     models: Mapping[str, type[BaseModel]], given: dict[str, str]
 ) -> tuple[dict[str, Accounts], list[Fault]]:
-    """The accounts of every provider that has any, and all that is wrong with them."""
+    """Return the accounts by provider and name, and all faults in them."""
     in_file, faults = _read_file(given.get(FILE_VARIABLE), models)
     accounts: dict[str, Accounts] = {}
     for provider, model in models.items():
@@ -54,7 +54,7 @@ def read_accounts(
 
 
 def plain_http_faults(provider: str, accounts: Accounts) -> list[Fault]:
-    """A fault for each URL of an account that would send credentials in the clear to another host."""
+    """Return a fault for each URL of an account that would send credentials in clear text to another host."""
     faults = []
     for name, account in accounts.items():
         for field, value in account:
@@ -115,7 +115,7 @@ def _further_accounts(
         try:
             accounts[name] = model.model_validate({**inherited, **entry})
         except ValidationError as error:
-            # What is wrong with an inherited value has been said of its own variable already.
+            # A fault of an inherited value has been reported for its own variable already.
             faults += [
                 Fault(where, f"{fault.variable} {fault.problem}", fault.fix)
                 for fault in faults_of(error, model, str)
@@ -138,7 +138,7 @@ def _read_file(path: str | None, models: Mapping[str, type[BaseModel]]) -> tuple
         return {}, [Fault(FILE_VARIABLE, "has the wrong shape", _SHAPE)]
     known = ", ".join(models)
     return content, [
-        Fault(FILE_VARIABLE, "names a provider that there is not", f"use one of: {known}")
+        Fault(FILE_VARIABLE, "names an unknown provider", f"use one of: {known}")
         for provider in content
         if provider not in models
     ]

@@ -1,6 +1,6 @@
 """Celery's settings, under Celery's own names. What depends on the environment is added by ``tasks.celery``."""
 
-# JSON only, in both directions. The second type is what the worker's own intake hands on.
+# JSON only, in both directions. The second type is that of messages from the worker's own intake.
 accept_content = ["json", "application/x-lookup+json"]
 task_serializer = "json"
 result_serializer = "json"
@@ -16,7 +16,7 @@ worker_concurrency = 64
 # worker_concurrency * MAX_MESSAGE_BYTES of messages are in memory, and a hundredth of that as a rule.
 worker_prefetch_multiplier = 1
 
-# A message is acknowledged when its results are out, however its task ends up ending.
+# A message is acknowledged once its results are published, however its task ends.
 task_acks_late = True
 task_acks_on_failure_or_timeout = False
 # Results go to the result queues. Celery's own result backend would only be a second, unread copy.
@@ -24,13 +24,13 @@ task_ignore_result = True
 result_backend = None
 task_store_errors_even_if_ignored = False
 
-# A queue that is not declared is a mistake in -Q, not a wish.
+# A queue in -Q that is not declared is a mistake.
 task_create_missing_queues = False
 # Flower and `celery events` see every task. The producer's own event would hold its arguments.
 worker_send_task_events = True
 task_send_sent_event = False
 
-# Names of our own: another Celery application on the same database neither hears of these workers nor commands them.
+# Names of our own: another Celery application on the same database neither sees these workers nor commands them.
 # `celery -A tasks control …`, `celery -A tasks events` and Flower use them by themselves.
 control_exchange = "cardtoken"
 event_exchange = "cardtoken.events"
@@ -40,14 +40,14 @@ worker_consumer = "tasks.broker.consumer:Consumer"
 # A worker that starts before Redis does waits for it.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
-# One that a server answers with an error, while it is no primary or lacks replicas, connects anew.
+# A worker reconnects where the server returns an error, while it is not the primary or lacks replicas.
 broker_channel_error_retry = True
-# Work in hand goes on when the connection is lost: it is fenced against being published twice.
+# Running tasks continue when the connection is lost: results are fenced against a second publication.
 worker_cancel_long_running_tasks_on_connection_loss = False
-# What is in hand takes up room by itself, on whatever connection it came.
+# Messages in hand take up room by themselves, on every connection.
 worker_enable_prefetch_count_reduction = False
 
-# The log is ours to configure, standard output nobody's to redirect.
+# Celery sets up the log, in our format (`tasks.celery`), and does not redirect standard output.
 worker_hijack_root_logger = True
 worker_redirect_stdouts = False
 worker_proc_alive_timeout = 10.0

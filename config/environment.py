@@ -14,7 +14,7 @@ DOTENV = ".env"
 
 
 def variables() -> dict[str, str]:
-    """All that is set, in ``.env`` and the process environment, the latter winning. Empty counts as not set."""
+    """Return all variables of ``.env`` and of the process environment, which wins. Empty ones count as not set."""
     return {
         name.upper(): value for source in (dotenv_values(DOTENV), os.environ) for name, value in source.items() if value
     }
@@ -23,7 +23,7 @@ def variables() -> dict[str, str]:
 def read_secret_files(model: type[BaseModel], prefix: str, given: dict[str, str]) -> list[Fault]:
     """Put into ``given``, for each secret field ``X`` of a model, the content of the file that ``X_FILE`` names.
 
-    Answers the faults: a file that cannot be read, is empty, or competes with the variable itself. One newline at the
+    Return the faults: a file that cannot be read, is empty, or competes with the variable itself. One newline at the
     end belongs to the file and not to the secret.
     """
     faults: list[Fault] = []
@@ -49,5 +49,5 @@ def read_secret_files(model: type[BaseModel], prefix: str, given: dict[str, str]
 
 
 def variable_name(prefix: str, field: str) -> str:
-    """The variable of a model's field: field ``merchant_id`` of provider ``opay`` is ``OPAY_MERCHANT_ID``."""
+    """Return the variable of a model's field: field ``merchant_id`` of provider ``opay`` is ``OPAY_MERCHANT_ID``."""
     return f"{prefix}_{field}".upper() if prefix else field.upper()

@@ -1,8 +1,8 @@
-"""What Flower is told by others than our workers, before it keeps it.
+"""Check and mask events before Flower keeps them.
 
-A worker's events hold a summary of a message. A producer that was told to send events of its own
-(``task_send_sent_event``) puts what it asks for into them, card tokens included. And anything may be published to the
-channel: an event that Flower could not show, now or on a later page, is ignored.
+A worker's events hold a summary of a message. A producer with ``task_send_sent_event`` puts a message's arguments into
+its own events, card tokens included. And any client may publish to the channel: an event that Flower could not show,
+now or on a later page, is ignored.
 """
 
 import base64
@@ -46,7 +46,7 @@ _TAKEN: Final = (
 
 
 class MaskingReceiver(EventReceiver):
-    """Receives events that can be shown, and forgets what a producer's hold of a message."""
+    """Receive the events that can be shown, and drop what a producer's events hold of a message."""
 
     def get_consumers(self, Consumer: Any, channel: Any) -> Any:  # noqa: N803 - the name is Celery's
         """Screen what is published before kombu reads it; the channel is one of ``tasks.broker.channel``."""
@@ -55,23 +55,23 @@ class MaskingReceiver(EventReceiver):
 
     def __init__(self, channel: Any, *args: Any, **kwargs: Any) -> None:
         # Flower would wait twice as long after each failure, without an end: minutes, once an outage has lasted.
-        channel.ensure_connection(_told)
+        channel.ensure_connection(_log_outage)
         super().__init__(channel, *args, **kwargs)
 
     def event_from_message(self, body: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Hide what a producer tells of its own message."""
+        """Hide the arguments in a producer's event."""
         if body.get("type") == "task-sent":
             body |= {"args": "()", "kwargs": _SHOWN}
         return super().event_from_message(body, *args, **kwargs)
 
     def on_consume_ready(self, connection: Any, channel: Any, consumers: Any, *args: Any, **kwargs: Any) -> None:
-        """Note which connection it is that listens."""
+        """Note the connection that receives events."""
         flower_health.listen(channel.connection)
         super().on_consume_ready(connection, channel, consumers, *args, **kwargs)
 
 
-def _told(error: Exception, _: float) -> None:
-    logger.warning("Redis cannot be reached (%s); trying on", type(error).__name__)
+def _log_outage(error: Exception, _: float) -> None:
+    logger.warning("Redis cannot be reached (%s); retrying", type(error).__name__)
 
 
 def _screen() -> Callable[[Any], Any]:
@@ -83,7 +83,9 @@ def _screen() -> Callable[[Any], Any]:
             return published
         if not warned:
             warned = True
-            logger.warning("ignored what was published to the channel of events and is not an event; so from now on")
+            logger.warning(
+                "ignored a publication on the channel of events that is not an event; further ones are not logged"
+            )
         return None
 
     return screen
@@ -92,7 +94,7 @@ def _screen() -> Callable[[Any], Any]:
 def is_of_events(raw: object) -> bool:
     """Return whether what was published is one or more events that can be shown."""
     try:
-        entry = json.loads(raw)  # type: ignore[arg-type]  # whatever it is
+        entry = json.loads(raw)  # type: ignore[arg-type]  # TypeError is caught
         if entry["content-type"] != "application/json" or (entry.get("headers") or {}).get("compression"):
             return False
         properties, body = entry["properties"], entry["body"]
@@ -135,5 +137,5 @@ def _is_number(name: str, value: object) -> bool:
 
 
 def mask() -> None:
-    """Let this process's Flower receive so."""
+    """Make Flower in this process use :class:`MaskingReceiver`."""
     events.EventReceiver = MaskingReceiver

@@ -1,4 +1,4 @@
-"""Whether Flower hears of Redis: what its ``/healthcheck`` says, which would say OK for ever."""
+"""Flower's ``/healthcheck``: whether it receives from Redis. Flower's own one always returns OK."""
 
 from time import monotonic
 from typing import Any, Final
@@ -6,21 +6,21 @@ from typing import Any, Final
 from flower import urls
 from flower.views import BaseHandler, monitor
 
-#: Seconds without a word from Redis, which is asked for one every few seconds, until Flower says that it is not well.
+#: Seconds of silence, on a connection that is checked every few seconds, after which Flower is unhealthy.
 PATIENCE: Final = 20.0
 
-#: The transport of the connection that Flower listens on, once there is one. It knows when it heard of Redis last.
+#: The transport of the connection that receives events, once there is one. It knows when Redis last answered.
 _listening: Any = None
 
 
 def listen(transport: Any) -> None:
-    """Judge by this connection from now on."""
-    global _listening  # noqa: PLW0603 - Flower makes its receiver and its handlers itself, and hands them nothing
+    """Judge Flower's health by this connection from now on."""
+    global _listening  # noqa: PLW0603 - Flower makes its receiver and its handlers itself, and passes nothing to them
     _listening = transport
 
 
 def trouble() -> str | None:
-    """Why Flower is not well; None where it is."""
+    """Return why Flower is unhealthy, or None."""
     heard_at = _listening.heard_at if _listening is not None else None
     if heard_at is None:
         return "Redis was not reached yet"
@@ -29,7 +29,7 @@ def trouble() -> str | None:
 
 
 class Healthcheck(BaseHandler):  # type: ignore[misc]  # Flower has no types
-    """``/healthcheck``: 200 while Redis is heard, else 503 and why."""
+    """``/healthcheck``: 200 while Redis answers, else 503 and the reason."""
 
     def get(self) -> None:
         words = trouble()
@@ -39,7 +39,7 @@ class Healthcheck(BaseHandler):  # type: ignore[misc]  # Flower has no types
 
 
 def install() -> None:
-    """Let this process's Flower answer so."""
+    """Make Flower in this process use :class:`Healthcheck`."""
     for number, handler in enumerate(urls.handlers):
         if isinstance(handler, tuple) and handler[1] is monitor.Healthcheck:
             urls.handlers[number] = (handler[0], Healthcheck)

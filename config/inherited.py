@@ -1,4 +1,4 @@
-"""What Celery would read from the environment on its own, and this service has its own settings for.
+"""Variables that Celery would read by itself, and for which this service has settings of its own.
 
 On shared hosts such variables are another application's. Celery lets them win over an application's settings.
 """
@@ -6,7 +6,7 @@ On shared hosts such variables are another application's. Celery lets them win o
 from collections.abc import MutableMapping
 from typing import Final
 
-#: Those that Celery reads where an application has said something else.
+#: Variables that Celery reads although the application has set something else.
 _TAKEN: Final = (
     "CELERY_BROKER_URL",
     "CELERY_BROKER_READ_URL",
@@ -15,7 +15,7 @@ _TAKEN: Final = (
     "CELERY_LOADER",
     "CELERY_CONFIG_MODULE",
 )
-#: Celery's command line takes its options from such names too, which is fine; and it sets some itself.
+#: Prefixes of variables for Celery's command line, which are allowed, and of those that it sets itself.
 _OPTIONS: Final = (
     *("CELERY_WORKER_", "CELERY_FLOWER_", "CELERY_INSPECT_", "CELERY_CONTROL_", "CELERY_EVENTS_", "CELERY_STATUS_"),
     *("CELERY_LOG_", "CELERY_APP", "CELERY_NO_COLOR", "CELERY_QUIET", "CELERY_WORKDIR", "CELERY_SKIP_CHECKS"),
@@ -24,7 +24,7 @@ _OPTIONS: Final = (
 
 
 def forget(environment: MutableMapping[str, str]) -> list[str]:
-    """Take out of the environment what would change where messages go. Return the names that are ignored."""
+    """Remove from ``environment`` what would change where messages go. Return the names that are ignored."""
     ignored = sorted(
         name for name in environment if name.startswith(("CELERY_", "CELERYD_")) and not name.startswith(_OPTIONS)
     )

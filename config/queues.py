@@ -1,4 +1,4 @@
-"""Providers × lanes → queues, said once."""
+"""Providers × lanes → queues."""
 
 from collections.abc import Iterable
 
@@ -8,12 +8,12 @@ from cardtoken.contract import Lane
 
 
 def queue_name(provider: str, lane: Lane) -> str:
-    """The Redis list that holds the lane's messages of a provider."""
+    """Return the Redis list that holds the messages of a provider's lane."""
     return f"lookup.{provider}.{lane}"
 
 
 def queues(providers: Iterable[str]) -> list[Queue]:
-    """The queues of the providers. Exchanges play no part: a message's queue is the list that it is found in."""
+    """Return the queues of the providers. Exchanges play no part: a message's queue is the list that it is found in."""
     return [
         Queue(name, Exchange(name), routing_key=name)
         for provider in providers

@@ -54,7 +54,7 @@ _RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/(s|m)", re.ASCII)
 
 
 def _rate(value: object) -> object:
-    """Calls a second."""
+    """Parse a rate into calls a second."""
     if not isinstance(value, str):
         return value
     found = _RATE.fullmatch(value.strip())
@@ -83,7 +83,7 @@ def _separators(value: object) -> object:
 
 
 def _steps(value: object) -> object:
-    """Numbers, and ranges of them."""
+    """Parse numbers, and ranges of numbers."""
     if not isinstance(value, str):
         return value
     steps: list[int] = []
@@ -100,13 +100,13 @@ Step = Annotated[int, Field(ge=0, le=255)]
 
 
 class Pacing(BaseModel):
-    """How one provider is asked. The field ``rate_limit`` of provider ``opay`` is the variable ``OPAY_RATE_LIMIT``."""
+    """How one provider is called. Field ``rate_limit`` of provider ``opay`` is the variable ``OPAY_RATE_LIMIT``."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    #: Calls a second that it allows an account; None: any number.
+    #: Calls a second that the provider allows an account; None: any number.
     rate_limit: Rate = Field(default=None, description="calls, as 100/s or 3000/m; empty for no limit")
-    #: Seconds for which its not-found may be too early.
+    #: Seconds after requested_at during which a not-found is retried.
     not_found_grace: float = Field(default=0, ge=0, le=86_400, allow_inf_nan=False, description="seconds, or 0")
 
 
@@ -224,7 +224,7 @@ class Settings(BaseSettings):
     @classmethod
     def _a_dsn(cls, value: Secret | None) -> Secret | None:
         if value is not None and not _DSN.fullmatch(value.get_secret_value()):
-            raise ValueError("is no DSN")
+            raise ValueError("is not a DSN")
         return value
 
     @field_validator("metrics_host")
@@ -234,7 +234,7 @@ class Settings(BaseSettings):
             ip_address(value)
         except ValueError:
             if value != "localhost":
-                raise ValueError("is no IP address") from None
+                raise ValueError("is not an IP address") from None
         return value
 
     @field_validator("retry_max_delay")
@@ -273,7 +273,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_variables(cls, given: dict[str, str]) -> tuple[Self | None, list[Fault]]:
-        """The settings, or none and what is wrong with them."""
+        """Return the settings, or None, and the faults."""
         faults = read_secret_files(cls, "", given)
         secrets = {name: given[name.upper()] for name in _SECRETS if name.upper() in given}
         try:
@@ -287,24 +287,24 @@ _SECRETS = ("redis_url", "redis_sentinel_password", "sentry_dsn")
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All that a process was told: its settings, and the accounts by provider and name."""
+    """The configuration of a process: its settings, and the accounts by provider and name."""
 
     settings: Settings
     accounts: Mapping[str, Accounts]
     pacing: Mapping[str, Pacing]
-    #: Variables that are nearly ones of ours, and nothing: each with the one that may have been meant.
+    #: Variables that are nearly ones of ours, and no setting: each with the one that may have been meant.
     misspelt: Sequence[tuple[str, str]] = ()
 
     @property
     def secrets(self) -> list[str]:
-        """Every secret in it, in clear: for whoever has to keep them out of something."""
+        """Return every secret in it, in clear text, for the redaction of logs and reports."""
         models = [self.settings, *(account for named in self.accounts.values() for account in named.values())]
         values = (getattr(model, name) for model in models for name in type(model).model_fields)
         return [value.get_secret_value() for value in values if isinstance(value, Secret)]
 
 
 def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
-    """Read and check everything; raises :class:`ConfigurationError` with all faults at once.
+    """Read and check everything. Raises :class:`ConfigurationError` with all faults at once.
 
     ``account_models`` maps a provider's name to the model of its accounts.
     """
@@ -323,7 +323,7 @@ def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
             pacing[provider] = Pacing.model_validate(values)
         except ValidationError as error:
             faults += faults_of(error, Pacing, variable)
-    # Where the settings have faults of their own, all of these are still told; only doubt about the switch is left out.
+    # All faults are reported, also where the settings have some: ALLOW_PLAIN_HTTP then counts as on if it is given.
     allowed = settings.allow_plain_http if settings else "ALLOW_PLAIN_HTTP" in given
     if not allowed:
         for provider, named in accounts.items():
@@ -334,7 +334,7 @@ def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
 
 
 def _known(account_models: Mapping[str, type[BaseModel]]) -> set[str]:
-    """Every variable that means something, here or to the command line."""
+    """Return every variable that this service or its command line reads."""
     known = {FILE_VARIABLE}
     models: list[tuple[str, type[BaseModel]]] = [("", Settings)]
     models += [(provider, model) for provider, own in account_models.items() for model in (own, Pacing)]

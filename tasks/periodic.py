@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Periodic:
-    """Calls ``work`` every ``pause`` seconds. Trouble is told when it begins, and not each time."""
+    """Call ``work`` every ``pause`` seconds. A failure is logged when it begins, and not each time."""
 
     def __init__(self, name: str, work: Callable[[], None], pause: float) -> None:
         self._name = name
@@ -24,30 +24,30 @@ class Periodic:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin; the first call comes after a pause."""
+        """Start the thread. The first call comes after ``pause`` seconds."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Begin no other call."""
+        """Begin no further call."""
         self._stopping.set()
 
     def join(self, until: float) -> None:
-        """Wait for a call under way to end, until ``until`` (``time.monotonic``) at most."""
+        """Wait until a running call has ended, or until ``until`` (a moment of ``time.monotonic``)."""
         if self._thread.is_alive():
             self._thread.join(timeout=max(0.0, until - monotonic()))
 
     def _run(self) -> None:
-        troubled = False
+        failing = False
         while not self._stopping.wait(self._pause):
             try:
                 self._work()
-                troubled = False
-            except Exception as error:  # noqa: BLE001 - a thread that ended would not be missed until it is too late
-                if not troubled:
-                    # Redis' own words name keys and hosts; another exception's text may quote anything.
+                failing = False
+            except Exception as error:  # noqa: BLE001 - a thread that ended would not be missed
+                if not failing:
+                    # Redis' own words name keys and hosts; the text of other exceptions may quote anything.
                     words = f"Redis cannot be asked ({type(error).__name__})"
                     expected = isinstance(error, RedisError | OSError)
                     if not expected:
                         reports.unexpected(error)
                     logger.warning("%s: %s; retrying", self._name, words if expected else describe_error(error))
-                troubled = True
+                failing = True

@@ -1,4 +1,4 @@
-"""What has to be right before a worker takes its first message."""
+"""Preflight checks: what must be right before a worker takes its first message."""
 
 import logging
 import re
@@ -17,15 +17,14 @@ logger = logging.getLogger(__name__)
 _OLDEST_REDIS = (6, 2)
 _PREFORK = re.compile(r"(^|\s)(-P\s*|--pool[=\s])prefork(\s|$)")
 _THREADS = {"threads", "celery.concurrency.thread:TaskPool", "tasks.broker.pool:TaskPool"}
-#: Seconds between two tries to reach a Redis that is not there yet: the first, and the longest.
-_FIRST_PAUSE = 0.2
+#: Seconds between two attempts to reach a Redis that is not there yet: the first, and the longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 1.0
 #: Answers of a server that is busy, full, cannot write its file, or is not the primary yet.
 _PASSING: Final = (ReadOnlyError, OutOfMemoryError, MasterDownError, ClusterDownError, TryAgainError)
 _PASSING_WORDS: Final = (
     *("BUSY", "LOADING", "MISCONF", "READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM"),
     "max number of clients",
 )
-_LONGEST_PAUSE = 1.0
 
 
 class StartupError(Exception):
@@ -35,8 +34,8 @@ class StartupError(Exception):
 def check_pool(pool: object, command: Sequence[str]) -> None:
     """Refuse every pool but threads; ``pool`` is an alias, a path or a class.
 
-    ``command`` is what the process was called with: Celery takes ``-P prefork`` for its own default, that is for no
-    choice at all, and would quietly run threads for somebody who asked for processes.
+    ``command`` is the command line. Celery takes ``-P prefork`` for its own default, that is for no choice at all, and
+    would quietly run threads although the operator asked for processes.
     """
     if _PREFORK.search(" ".join(command)):
         pool = "prefork"
@@ -48,7 +47,7 @@ def check_pool(pool: object, command: Sequence[str]) -> None:
         )
 
 
-#: Options of `celery worker` that do harm here, or nothing: why, and what to use.
+#: Options of `celery worker` that have no effect here or do harm: why, and what to use.
 _REFUSED: Final[Mapping[str, str]] = {
     "autoscale": "threads cannot be added at run time. Use -c: a thread that waits costs next to nothing",
     "beat": "this service has no periodic tasks",
@@ -60,7 +59,7 @@ _REFUSED: Final[Mapping[str, str]] = {
     "soft_time_limit": "threads cannot be interrupted. Use HTTP_TOTAL_TIMEOUT, and a lookup's deadline",
     "time_limit": "threads cannot be ended. Use HTTP_TOTAL_TIMEOUT, and a lookup's deadline",
 }
-#: The settings of Celery that say the same.
+#: Celery's settings for the same.
 _AS_SETTINGS: Final[Mapping[str, str]] = {
     "worker_max_memory_per_child": "max_memory_per_child",
     "worker_max_tasks_per_child": "max_tasks_per_child",
@@ -70,7 +69,7 @@ _AS_SETTINGS: Final[Mapping[str, str]] = {
 
 
 def check_options(options: Mapping[str, Any], conf: Any, url: str) -> None:
-    """Refuse options of the command line, however they are given, that would have no effect or do harm.
+    """Refuse options that would have no effect or do harm, given on the command line or by a variable.
 
     ``conf``: Celery's settings, which the command line can change too; ``url``: the broker of this service.
     """
@@ -94,7 +93,7 @@ def check_queues(
     known: Iterable[str],
     switched_off: Iterable[str],
 ) -> None:
-    """Refuse to start without a provider, or for a queue that is switched off or that there is not."""
+    """Refuse to start without a provider, or for a queue that is switched off or unknown."""
     consumed, known, off = list(consumed), set(known), sorted(switched_off)
     if not consumed:
         accounts = ", ".join(" and ".join(provider.mandatory_variables) for provider in PROVIDERS.values())
@@ -110,19 +109,19 @@ def check_queues(
                 f"-Q names {queue}, but its provider has no account here (without one: {', '.join(off)}). "
                 "Set its account's variables, see .env.example, or leave the queue out."
             )
-        raise StartupError(f"-Q names {queue}, which is no queue of this service. There are: {', '.join(consumed)}.")
+        raise StartupError(f"-Q names {queue}, which is not a queue of this service. There are: {', '.join(consumed)}.")
     for queue in excluded:
         if queue not in known:
             raise StartupError(
-                f"-X names {queue}, which is no queue of this service. There are: {', '.join(consumed)}."
+                f"-X names {queue}, which is not a queue of this service. There are: {', '.join(consumed)}."
             )
     if not set(wanted or consumed) - set(excluded):
         raise StartupError("-X leaves no queue to consume. Leave it out, or one of its queues.")
 
 
 def is_passing(error: ResponseError) -> bool:
-    """Return whether a server's refusal passes by itself, or once an operator has seen to the server."""
-    # redis-py takes the word off the texts of the errors that it has classes for.
+    """Return whether a server's refusal ends by itself, or once an operator has repaired the server."""
+    # redis-py removes the first word of the errors that it has classes for.
     return isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
 
 

@@ -26,7 +26,7 @@ class MessageThreads(ThreadPoolExecutor):
             super()._adjust_thread_count()
         except (RuntimeError, MemoryError):
             if not self._short:
-                logger.warning("no thread can be started for messages; %d go on", len(self._threads))
+                logger.warning("no other thread can be started for messages; working with %d", len(self._threads))
             self._short = True
 
 

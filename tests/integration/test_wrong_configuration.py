@@ -108,7 +108,7 @@ def test_a_queue_that_there_is_not_is_refused_with_those_that_there_are(
     tmp_path: Path, queues: str, unknown: str
 ) -> None:
     said = refusal(tmp_path, OPAY, "-Q", queues)
-    assert said.startswith(f"-Q names {unknown}, which is no queue of this service.")
+    assert said.startswith(f"-Q names {unknown}, which is not a queue of this service.")
     assert "lookup.opay.interactive, lookup.opay.bulk" in said
 
 

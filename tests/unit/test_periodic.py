@@ -1,4 +1,4 @@
-"""A thread that does its work again and again, until it is told to stop."""
+"""A thread repeats its work until it is stopped."""
 
 import re
 import threading
@@ -11,9 +11,9 @@ from sandbox.waiting import until
 from tasks.periodic import Periodic
 
 
-def test_trouble_of_any_kind_is_told_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    troubles: list[Exception] = [RedisConnectionError("away"), ValueError("OPAY_TOKEN_secret"), OSError("away")]
-    left = list(troubles)
+def test_a_failure_of_any_kind_is_logged_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    failures: list[Exception] = [RedisConnectionError("away"), ValueError("OPAY_TOKEN_secret"), OSError("away")]
+    left = list(failures)
     done = threading.Event()
 
     def work() -> None:
@@ -56,7 +56,7 @@ def test_a_stop_ends_the_thread_at_once_and_also_before_it_began() -> None:
     assert not periodic._thread.is_alive()
 
 
-def test_those_that_are_stuck_share_the_time_that_ending_has_for_them() -> None:
+def test_threads_that_are_stuck_share_the_time_that_stopping_has_for_them() -> None:
     release, stuck = threading.Event(), threading.Semaphore(0)
 
     def work() -> None:

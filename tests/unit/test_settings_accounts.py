@@ -199,7 +199,7 @@ def test_a_bad_name_is_refused_without_being_quoted(environment: Environment, na
         ([], "has the wrong shape"),
         ("canary", "has the wrong shape"),
         ({"opay": [EMEA]}, "has the wrong shape"),
-        ({"canary": {"emea": EMEA}}, "names a provider that there is not"),
+        ({"canary": {"emea": EMEA}}, "names an unknown provider"),
         ({"opay": {"emea": "canary"}}, "is not a JSON object"),
         ({"opay": {"emea": {**EMEA, "merchant": "m"}}}, "merchant extra inputs are not permitted"),
         ({"opay": {"emea": {**EMEA, "merchant_id": 2}}}, "merchant_id input should be a valid string"),
