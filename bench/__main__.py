@@ -66,14 +66,14 @@ def _measured(part: str, options: argparse.Namespace, console: Console) -> Any:
     with Progress(*columns, console=console, transient=True) as bars:
         bar = bars.add_task(part, total=None)
 
-        def tell(done: float, total: float, doing: str) -> None:
+        def report(done: float, total: float, doing: str) -> None:
             bars.update(bar, completed=done, total=total, description=doing)
 
         if part == "throughput":
-            return throughput(options.rounds, options.scale, tell)
+            return throughput(options.rounds, options.scale, report)
         if part == "latency":
-            return latency(options.scale, tell)
-        return costs(options.rounds, options.scale, tell)
+            return latency(options.scale, report)
+        return costs(options.rounds, options.scale, report)
 
 
 def _short(figures: Any) -> Any:

@@ -13,7 +13,7 @@ import psutil
 from bench.contenders import CONTENDERS, ours
 from bench.latency import fill
 from bench.machine import Stage, cpu_seconds, stage
-from bench.progress import Tell
+from bench.progress import ReportProgress
 from bench.throughput import LATENCY, wait
 from cardtoken import Client
 from sandbox.environment import ROOT
@@ -22,12 +22,12 @@ from sandbox.processes import Child, wait_for_line
 _READY: Final = r" ready\."
 
 
-def costs(rounds: int, scale: float, tell: Tell) -> dict[str, Any]:
+def costs(rounds: int, scale: float, report: ReportProgress) -> dict[str, Any]:
     """The figures, by what they are of."""
     steps = [("enqueue", _enqueue), ("memory", _memory), ("fleet", _fleet), ("start", _start)]
     found: dict[str, Any] = {}
     for place, (name, measure) in enumerate(steps):
-        tell(place, len(steps), name)
+        report(place, len(steps), name)
         with stage(LATENCY) as on:
             found[name] = measure(on, rounds, scale)
     return found
@@ -131,11 +131,11 @@ def _start(on: Stage, rounds: int, _: float) -> dict[str, Any]:
         if stock.there:
             command = [*stock.command(64), "-l", "INFO"]
             theirs.append(_ready(on, [each for each in command if not each.startswith("--without")]))
-    told = {"ours": round(median(mine), 2)}
+    figures = {"ours": round(median(mine), 2)}
     if theirs:
         ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
-        told |= {"stock": round(median(theirs), 2), "ratio": round(median(ratios), 2)}
-    return told
+        figures |= {"stock": round(median(theirs), 2), "ratio": round(median(ratios), 2)}
+    return figures
 
 
 def _ready(on: Stage, command: list[str]) -> float:
@@ -154,7 +154,7 @@ def versions() -> str:
     lines = [f"Python {sys.version.split()[0]}"]
     for each in {each.python for each in CONTENDERS if each.there}:
         command = [str(each), "-m", "pip", "list", "--format", "freeze", "--disable-pip-version-check"]
-        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout  # noqa: S603
+        output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout  # noqa: S603
         wanted = ("arq==", "celery==", "dramatiq==", "kombu==", "redis==", "taskiq==", "taskiq-redis==", "hiredis==")
-        lines += [line for line in told.splitlines() if line.startswith(wanted)]
+        lines += [line for line in output.splitlines() if line.startswith(wanted)]
     return ", ".join(sorted(set(lines)))

@@ -1,4 +1,4 @@
-"""What the service adds to a lookup that somebody waits for: idle, busy, and beside a bulk backlog."""
+"""What the service adds to a lookup that a caller waits for: idle, busy, and beside a bulk backlog."""
 
 import sys
 import threading
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from bench.machine import OTHER_CORE, WORKER_CORE, Stage, pin, stage
-from bench.progress import Tell
+from bench.progress import ReportProgress
 from bench.throughput import LATENCY
 from cardtoken.contract import Lane
 from cardtoken.message import message_of, prepared
@@ -21,14 +21,14 @@ _STREAM: Final = "token-records:bench"
 _BACKLOG: Final = 100_000
 
 
-def latency(scale: float, tell: Tell) -> dict[str, Any]:
+def latency(scale: float, report: ReportProgress) -> dict[str, Any]:
     """Milliseconds from LPUSH to the result's reading, less the provider's own, by situation: all of them, in order."""
     seconds = max(1.0, 20 * scale)
     situations = [("idle", 25, 0), ("200 a second", 200, 0), ("100,000 bulk waiting", 25, _BACKLOG)]
     found: dict[str, Any] = {}
     for place, (name, rate, backlog) in enumerate(situations):
-        tell(place, len(situations), f"interactive, {name}")
-        # A provider for each lane: that one which is busy answers later is its own time, and no overhead of ours.
+        report(place, len(situations), f"interactive, {name}")
+        # A provider for each lane: that one which is busy answers later is its own time, and not our overhead.
         with stage(LATENCY) as on, Simulator("--latency", str(LATENCY)) as shoppers:
             pin(shoppers.child.pid, WORKER_CORE | OTHER_CORE)
             found[name] = _measured(on, shoppers.url, rate, int(backlog * min(1.0, scale)), seconds)

@@ -16,7 +16,7 @@ from sandbox.redis_server import RedisServer
 from sandbox.service import Simulator
 
 _CORES: Final = sorted(os.sched_getaffinity(0))
-#: What is measured has a core of its own; Redis, the provider and whoever enqueues share the other.
+#: What is measured has a core of its own; Redis, the provider and the producer share the other.
 WORKER_CORE: Final = {_CORES[0]}
 OTHER_CORE: Final = {_CORES[-1]}
 

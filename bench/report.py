@@ -42,8 +42,8 @@ def goals(found: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
         ),
         ("`enqueue_many`, against `send_task` one by one", 20.0, cost["enqueue"]["ratio"]),
     ]
-    told = [(what, f"{goal:g} × or more", f"{ratio:.2f} ×", ratio >= goal) for what, goal, ratio in rows]
-    told.append(
+    goals = [(what, f"{goal:g} × or more", f"{ratio:.2f} ×", ratio >= goal) for what, goal, ratio in rows]
+    goals.append(
         (
             "interactive p99 overhead beside 100,000 bulk lookups, against idle",
             "2 × at most, under 50 ms",
@@ -53,7 +53,7 @@ def goals(found: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
     )
     memory, fleet, start = cost["memory"], cost["fleet"], cost["start"]
     few, many = memory["waiting"]
-    told += [
+    goals += [
         (f"worker memory, {many:,} waiting against {few:,}", "within 5 %", f"{memory['ratio']:.3f} ×",
          memory["ratio"] <= 1.05),
         ("CPU for a lookup, four workers against one", "within 10 %", f"{fleet['ratio']:.2f} ×",
@@ -61,10 +61,10 @@ def goals(found: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
     ]  # fmt: skip
     if "ratio" in start:
         said = f"{start['ratio']:.2f} × ({start['ours']:.1f} s against {start['stock']:.1f})"
-        told.append(
+        goals.append(
             ("from start to ready, against a stock Celery worker", "1.3 × at most", said, start["ratio"] <= 1.3)
         )
-    return told
+    return goals
 
 
 def _page(found: dict[str, Any]) -> str:
@@ -81,7 +81,7 @@ def _page(found: dict[str, Any]) -> str:
         for name, each in found["latency"].items()
     )
     cost = found["costs"]
-    told = found["throughput"]
+    rates = found["throughput"]
     return (
         files(__package__)
         .joinpath("page.md")
@@ -103,8 +103,8 @@ def _page(found: dict[str, Any]) -> str:
             versions=found["versions"],
             machine=_machine(),
             date=f"{datetime.now(UTC):%Y-%m-%d}",
-            list_ms=told[f"{_OURS}, lists of 100"]["cpu_ms"],
-            single_ms=told[f"{_OURS}, single messages"]["cpu_ms"],
+            list_ms=rates[f"{_OURS}, lists of 100"]["cpu_ms"],
+            single_ms=rates[f"{_OURS}, single messages"]["cpu_ms"],
         )
     )
 

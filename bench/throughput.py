@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from bench.contenders import CONTENDERS, Contender
 from bench.machine import Stage, cpu_seconds, stage
-from bench.progress import Tell
+from bench.progress import ReportProgress
 
 LATENCY: Final = 0.1
 _STREAM: Final = "token-records:default"
@@ -17,7 +17,7 @@ _WARM: Final = 0.2
 _DONE: Final = 0.95
 
 
-def throughput(rounds: int, scale: float, tell: Tell, only: str = "") -> dict[str, Any]:
+def throughput(rounds: int, scale: float, report: ReportProgress, only: str = "") -> dict[str, Any]:
     """Rates by contender: each round's, and the median; with what each promises."""
     chosen = [each for each in CONTENDERS if only.lower() in each.name.lower()]
     rates: dict[str, list[float]] = {each.name: [] for each in chosen if each.there}
@@ -25,7 +25,7 @@ def throughput(rounds: int, scale: float, tell: Tell, only: str = "") -> dict[st
     with stage(LATENCY) as on:
         for number in range(rounds):
             for place, each in enumerate(chosen):
-                tell(number * len(chosen) + place, rounds * len(chosen), f"round {number + 1}: {each.name}")
+                report(number * len(chosen) + place, rounds * len(chosen), f"round {number + 1}: {each.name}")
                 if each.there:
                     rate, cpu = _once(on, each, max(100, int(each.count * scale)))
                     rates[each.name].append(rate)

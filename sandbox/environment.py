@@ -1,4 +1,4 @@
-"""The environments of processes on one machine, whatever else is set there, and the sample credentials in them."""
+"""The environments of processes on one machine, and the sample credentials in them."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def demo_environment(redis_url: str, providers_url: str, folder: str) -> dict[st
         **{name: value for name, value in os.environ.items() if not ours.fullmatch(name)},
         "PYTHONPATH": str(ROOT),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        # In a container many are root; here that is no danger.
+        # In a container many are root; here that is not dangerous.
         "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
         # Their standard error is a pipe.
         "LOG_FORMAT": os.environ.get("LOG_FORMAT") or "console",

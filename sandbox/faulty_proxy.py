@@ -14,7 +14,7 @@ class Fault(Enum):
     """What becomes of the bytes of one connection."""
 
     NONE = auto()
-    #: Both ways are read and thrown away, as by a NAT that has forgotten the connection; nobody learns of it.
+    #: Both ways are read and thrown away, as by a NAT that has forgotten the connection; neither side learns of it.
     SILENT = auto()
     #: What the client sends arrives; the answers do not.
     NO_ANSWERS = auto()
@@ -49,7 +49,7 @@ class _Passage:
                 writer.write(left)
                 await writer.drain()
         if self.fault is not Fault.NONE:
-            await asyncio.Event().wait()  # a silent connection does not tell of the other side's end either
+            await asyncio.Event().wait()  # a silent connection does not report the other side's end either
 
     def abort(self) -> None:
         for writer in self._writers:
@@ -57,7 +57,7 @@ class _Passage:
 
 
 class FaultyProxy:
-    """Listens on a free port of 127.0.0.1 and passes connections on to another one, until it is told otherwise.
+    """Listens on a free port of 127.0.0.1 and passes connections on to another one, until it is made faulty.
 
     What is set holds for connections that come; :meth:`silence`, :meth:`lose_answers` and :meth:`cut` are about those
     that are there. Use it in a ``with`` block.

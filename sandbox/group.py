@@ -76,7 +76,7 @@ class Processes:
         return child
 
     def watch(self, child: Child) -> None:
-        """Let `run` answer to the end of this child too; whoever started it stops it."""
+        """Let `run` answer to the end of this child too; the code that started it stops it."""
         self._watched.append(child)
 
     def run(self) -> int:
@@ -110,7 +110,7 @@ class Processes:
 
     def say(self, text: str) -> None:
         """Write a line of one's own between the children's."""
-        with self._writing, suppress(OSError, ValueError):  # nobody reads any more: no reason not to stop
+        with self._writing, suppress(OSError, ValueError):  # the reader is gone: not a reason to stay
             self._out.write(f"{text}\n")
             self._out.flush()
 

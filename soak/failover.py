@@ -74,11 +74,11 @@ class Cluster:
 
         def so() -> bool | None:
             with suppress(redis.RedisError, StopIteration):
-                told = self.sentinel.sentinels[0].sentinel_masters()[_NAME]
+                seen = self.sentinel.sentinels[0].sentinel_masters()[_NAME]
                 client = redis.Redis(port=self.primary().port or 0)
                 following: Any = client.info("replication")
                 states = [following.get(f"slave{number}", {}).get("state") for number in range(_REPLICAS)]
-                known = (told["num-other-sentinels"], told["num-slaves"])
+                known = (seen["num-other-sentinels"], seen["num-slaves"])
                 if states == ["online"] * _REPLICAS and known == (2, _REPLICAS):
                     return True
             return None

@@ -1,4 +1,4 @@
-"""Workers that are kept running, whatever happens to them."""
+"""A number of workers that is kept running."""
 
 import random
 import re
@@ -15,7 +15,7 @@ _TAKEN_OVER = re.compile(r"(\d+) messages of a worker that died or froze")
 
 
 class Fleet:
-    """So many workers; who ends one starts another at once."""
+    """So many workers; one that ends is replaced at once."""
 
     def __init__(self, start: Callable[[], WorkerProcess], size: int) -> None:
         self._start = start
@@ -39,8 +39,8 @@ class Fleet:
         end = time.monotonic() + _PATIENCE
         while len(ready := self.ready()) < count:
             if time.monotonic() > end or len(self.unexpected) > 5 * self._size:
-                told = self.unexpected[-1] if self.unexpected else self.workers[-1].log
-                raise TimeoutError(f"{len(ready)} of {count} workers consume; one says:\n{told}")
+                last = self.unexpected[-1] if self.unexpected else self.workers[-1].log
+                raise TimeoutError(f"{len(ready)} of {count} workers consume; one says:\n{last}")
             time.sleep(0.02)
         return ready
 
@@ -69,15 +69,15 @@ class Fleet:
 
     def replace(self, worker: WorkerProcess) -> WorkerProcess:
         """Another in the place of one that has ended."""
-        self._taken_over += _told(worker)
+        self._taken_over += _logged_as_taken_over(worker)
         self.workers.remove(worker)
         self.workers.append(self._start())
         return self.workers[-1]
 
     @property
     def taken_over(self) -> int:
-        """Messages of dead workers that went back to their queues, as the workers tell it."""
-        return self._taken_over + sum(map(_told, self.workers))
+        """Messages of dead workers that went back to their queues, as the workers log it."""
+        return self._taken_over + sum(map(_logged_as_taken_over, self.workers))
 
     def _stop(self) -> None:
         for worker in self.workers:
@@ -86,5 +86,5 @@ class Fleet:
             worker.child.wait(10)
 
 
-def _told(worker: WorkerProcess) -> int:
+def _logged_as_taken_over(worker: WorkerProcess) -> int:
     return sum(int(found[1]) for line in list(worker.lines) if (found := _TAKEN_OVER.search(line)))

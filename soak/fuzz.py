@@ -1,4 +1,4 @@
-"""Queues full of what is no message, or hardly one, among good messages."""
+"""Queues full of entries that are not messages, or hardly, among good messages."""
 
 import base64
 import bz2
@@ -78,12 +78,12 @@ def fuzz(plan: Plan) -> Record:
             pid, total = worker.child.pid, len(mixed)
             _drained(plan, service, total)
             alive = worker.child.poll() is None and worker.child.pid == pid
-            told = [line for line in worker.lines if any(words in line for words in _TROUBLE)]
+            trouble = [line for line in worker.lines if any(words in line for words in _TROUBLE)]
         counted = _Account(service, bad)
         served = sum(counted.results[task_id] == 1 for task_id, _ in ledger.sent)
     return Record(
         goal="same process, each good one answered once, each spoilt one in quarantine or answered",
-        passed=alive and not told and served == good and not counted.missing and not counted.too_many,
+        passed=alive and not trouble and served == good and not counted.missing and not counted.too_many,
         done={"spoilt entries": spoilt, "good ones": good},
         figures={
             "good ones answered": served,
@@ -92,7 +92,7 @@ def fuzz(plan: Plan) -> Record:
             "waiting for their eta": counted.waiting,
             "unaccounted for": counted.missing,
             "answered more than once": counted.too_many,
-            "lines of trouble": len(told),
+            "lines of trouble": len(trouble),
         },
     )
 

@@ -51,7 +51,7 @@ def bulk(plan: Plan) -> Record:
 
 
 def _run(service: Service, source: Path, out: Path, how: signal.Signals | None, until: int) -> int:
-    """Run it, up to so many lines in its journal where it is to be interrupted; answers its exit status."""
+    """Run it, up to so many lines in its journal where it is to be interrupted; return its exit status."""
     command = [sys.executable, "-m", "cardtoken", "bulk", str(source), "--provider", "opay", "--out", str(out)]
     journal = out.with_name(f"{out.name}.partial")
     with subprocess.Popen(

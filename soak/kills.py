@@ -40,7 +40,7 @@ def kills(plan: Plan) -> Record:
             LEASE_SECONDS=str(LEASE),
             PROVIDER_CONCURRENCY=str(_CONCURRENCY),
             RETRY_MAX_ATTEMPTS="20",
-            DELIVERY_LIMIT="100",  # nobody dies of a message here
+            DELIVERY_LIMIT="100",  # no worker dies of a message here
         )
         ledger = Ledger(service)
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"))
@@ -69,7 +69,7 @@ def kills_redis_plus(plan: Plan) -> Record:
         service = _stock_service(server, simulator, **transport)
         ledger, file = Ledger(service), Path(folder, "messages")
         half_and_half(ledger, plan.of(LOOKUPS, 20), plan.chance("work"), push=lambda sent: _write(sent, file))
-        # Its queues are no lists, so its own client has to push.
+        # Its queues are not lists, so its own client has to push.
         command = [python, "-m", "soak.stock_worker", "push", str(file)]
         subprocess.run(command, cwd=ROOT, env=service.environment, timeout=600, check=True)
         fleet = Fleet(lambda: StockWorker(service.environment, python), WORKERS)
@@ -149,7 +149,7 @@ def fault_points(plan: Plan) -> Record:
 
 
 def _varied(ledger: Ledger, name: str) -> None:
-    """Messages that pass every point: single, in lists, tried again, delayed; and entries that are no message."""
+    """Messages that pass every point: single, in lists, tried again, delayed; and entries that are not messages."""
     later = {"eta": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 1))}
     for number in range(3):
         tag = f"{name}-{number}"

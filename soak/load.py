@@ -59,11 +59,11 @@ def moments(plan: Plan, ledger: Ledger, count: int, doing: str) -> Iterator[int]
         yield number
 
 
-def reached(ledger: Ledger, mark: float, told: Callable[[int], None]) -> None:
+def reached(ledger: Ledger, mark: float, report: Callable[[int], None]) -> None:
     """Wait until so many results are out; goes on where nothing comes any more."""
     seen, last = -1, time.monotonic()
     while (out := ledger.out()) < mark and time.monotonic() - last < _STUCK:
         if out > seen:
             seen, last = out, time.monotonic()
-            told(out)
+            report(out)
         time.sleep(0.02)

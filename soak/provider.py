@@ -67,12 +67,12 @@ Answer = Callable[[str, str, Peer], bool]
 
 
 def serving(answer: Answer) -> RawServer:
-    """Such a server; it gives everybody an access token."""
+    """Such a server; it gives every client an access token."""
 
     def serve(peer: Peer) -> None:
         more = True
         while more and (request := peer.request()):
-            peer.server.requests.clear()  # nobody reads them, and there are thousands
+            peer.server.requests.clear()  # they are not read, and there are thousands
             head, _, body = request.partition(b"\r\n\r\n")
             url = urlsplit(head.split()[1].decode())
             if url.path.endswith("/token"):

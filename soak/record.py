@@ -8,8 +8,8 @@ from typing import Protocol
 Figure = int | float | str
 
 
-class Progress(Protocol):
-    """Where a run tells how far it is."""
+class ReportProgress(Protocol):
+    """Where a run reports how far it is."""
 
     def __call__(self, done: float, total: float, doing: str) -> None: ...
 
@@ -21,7 +21,7 @@ class Plan:
     #: 1 is the full form; every count shrinks with it.
     scale: float
     seed: int
-    progress: Progress
+    progress: ReportProgress
 
     def of(self, full: int, least: int = 1) -> int:
         """A count at this scale."""

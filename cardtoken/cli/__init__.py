@@ -75,8 +75,8 @@ def cardtoken(ctx: click.Context, /, **connection: Any) -> None:
     cardtoken dead-letters list                what did not end well
 
     Redis is named by REDIS_URL, or REDIS_URL_FILE for a file that holds it. Card tokens are shown by their last four
-    characters; --reveal shows them whole. Every command takes --json, and writes plain text where its output is no
-    terminal.
+    characters; --reveal shows them whole. Every command takes --json, and writes plain text where its output is not
+    a terminal.
     """
     ctx.obj = Context(**connection)
 
@@ -94,7 +94,7 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except BrokenPipeError:
-        # Whoever read has seen enough, as `head` does.
+        # The reader of the pipe has seen enough, as `head` does.
         sys.stderr.close()
         status = Exit.DONE
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``cardtoken bulk``: a file of references in, a file of records out, whatever interrupts it."""
+"""``cardtoken bulk``: a file of references in, a file of records out, across interruptions."""
 
 import contextlib
 import hashlib
@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from cardtoken.cli.context import Context
+from cardtoken.cli.duration import duration
 from cardtoken.cli.exit_codes import Exit
 from cardtoken.cli.references import FIELDS, Source, UnreadableFileError, described
-from cardtoken.cli.stream_commands import age
 from cardtoken.contract import Lane
 
 
@@ -26,7 +26,7 @@ from cardtoken.contract import Lane
 @click.option("--column", default=None, metavar="NAME", help="The CSV's column that holds them, with --provider.")
 @click.option("--account", default=None, help="Account of rows that name none  [default: default]")
 @click.option("--lane", type=click.Choice(["interactive", "bulk"]), default="bulk", show_default=True)
-@click.option("--deadline", type=age, metavar="DURATION", default=None, help="Give up on a lookup after: 90s, 15m, 2h.")
+@click.option("--deadline", type=duration, default=None, help="Give up on a lookup after: 90s, 15m, 2h.")
 @click.option("--max-queue-length", type=click.IntRange(1), default=1000, show_default=True, metavar="MESSAGES",
               help="Wait while a queue has so many.")  # fmt: skip
 @click.option("--reply-to", default=None, metavar="NAME", help="Result queue to use  [default: one of its own]")
@@ -73,7 +73,7 @@ def bulk(
     Exit status: 0 every lookup is found or not found, 1 some failed, 6 some results are gone.
     """
     from cardtoken.cli import output
-    from cardtoken.cli.bulk_plan import Plan, tell_faults
+    from cardtoken.cli.bulk_plan import Plan, report_faults
     from cardtoken.cli.bulk_run import Run
     from cardtoken.cli.journal import Journal, JournalError
     from cardtoken.message import checked_reply_to
@@ -85,7 +85,7 @@ def bulk(
             plan = Plan.of(source)
     except (UnreadableFileError, output.OutputError) as error:
         raise click.UsageError(str(error)) from None
-    tell_faults(plan, skip_invalid=skip_invalid)
+    report_faults(plan, skip_invalid=skip_invalid)
     if ignored := source.ignored():
         click.echo(f"Columns that are not sent: {', '.join(ignored)}", err=True)
     run = hashlib.sha256(f"{plan.digest}{time.time_ns()}".encode()).hexdigest()[:16]
@@ -116,5 +116,5 @@ def bulk(
 
 
 def _doing(context: Context, what: str) -> contextlib.AbstractContextManager[object]:
-    """Says on a terminal what is done, for as long as it is."""
+    """Show on a terminal what is being done."""
     return context.errors.status(f"{what} …") if context.errors.is_terminal else contextlib.nullcontext()

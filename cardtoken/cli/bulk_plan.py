@@ -66,7 +66,8 @@ class Plan:
         return self.lines.get(lookup_id)
 
 
-def tell_faults(plan: Plan, *, skip_invalid: bool) -> None:
+def report_faults(plan: Plan, *, skip_invalid: bool) -> None:
+    """Show the first faults; raise UsageError where there are some that are not to be skipped, or nothing is left."""
     for line, fault in plan.faults[:_FAULTS_SHOWN]:
         click.echo(f"line {line}: {fault}", err=True)
     if len(plan.faults) > _FAULTS_SHOWN:

@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from cardtoken.cli.context import Context
+from cardtoken.cli.duration import duration
 from cardtoken.cli.entries import Entry as Shown
 from cardtoken.cli.entries import Piece
 from cardtoken.cli.exit_codes import Exit
 from cardtoken.cli.references import FIELDS
-from cardtoken.cli.stream_commands import age
 
 _COLOURS = {"closed": "green", "open": "red", "paused": "yellow", "trying": "yellow", "held": "magenta"}
 
@@ -19,7 +19,7 @@ _COLOURS = {"closed": "green", "open": "red", "paused": "yellow", "trying": "yel
 def circuit() -> None:
     """Look at the circuits of the providers' accounts; hold one open, close one.
 
-    While a circuit is open nobody asks the provider: bulk lookups wait in Redis, interactive ones are answered as
+    While a circuit is open no worker asks the provider: bulk lookups wait in Redis, interactive ones are answered as
     unavailable at once. It opens by itself where most calls of ten seconds fail as calls to a sick provider do, and
     closes when one lookup, tried after a while, succeeds.
 
@@ -36,8 +36,8 @@ def circuit() -> None:
 def list_(context: Context, as_json: bool) -> Exit:
     """List the circuits that were used within a day: state, for how long, calls of the last seconds, reason.
 
-    States: closed; open (nobody asks); paused (the provider asked to be left alone); trying (the next lookup decides);
-    held (open because somebody said so).
+    States: closed; open (no worker asks); paused (the provider asked to be left alone); trying (the next lookup
+    decides); held (open because an operator said so).
     """
     import json
 
@@ -72,11 +72,11 @@ def _account(command: Any) -> Any:
 
 @circuit.command("open")
 @_account
-@click.option("--for", "seconds", type=age, required=True, metavar="DURATION", help="How long: 15m, 2h, 1d.")
-@click.option("--reason", required=True, help="For whoever reads the list.")
+@click.option("--for", "seconds", type=duration, required=True, help="How long: 15m, 2h, 1d.")
+@click.option("--reason", required=True, help="Shown in the list.")
 @click.pass_obj
 def open_(context: Context, provider: str, account: str, seconds: float, reason: str) -> Exit:
-    """Ask a provider nothing for a while, whatever it answers; the workers know within a second.
+    """Ask a provider nothing for a while, even if it is well; the workers know within a second.
 
     \b
     cardtoken circuit open opay --for 2h --reason "maintenance until 4"
@@ -94,7 +94,7 @@ def open_(context: Context, provider: str, account: str, seconds: float, reason:
 @_account
 @click.pass_obj
 def close(context: Context, provider: str, account: str) -> Exit:
-    """Let lookups through again, whatever opened the circuit; it opens again if the provider is still sick.
+    """Let lookups through again, also those that were held; the circuit opens again if the provider is still sick.
 
     Exit status: 0 it was open, 3 it was not.
     """

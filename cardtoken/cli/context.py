@@ -48,7 +48,7 @@ class Context:
         return client
 
     def redis(self, **options: Any) -> "Redis":
-        """A connection to that Redis, for what is no lookup."""
+        """A connection to that Redis, for all but lookups."""
         from cardtoken.connection import connect
 
         with _usage_errors():
@@ -57,7 +57,7 @@ class Context:
         return redis
 
     def within(self, seconds: float, call: Callable[[], T]) -> T:
-        """What the call returns or raises, or ``redis.TimeoutError`` after so many seconds, whatever holds it up.
+        """Return what the call returns, raise what it raises, or ``redis.TimeoutError`` after so many seconds.
 
         Socket timeouts bound single operations, and the resolution of a name not at all.
         """
@@ -88,7 +88,7 @@ class Context:
         """Standard output: pretty on a terminal, plain in a pipe and with NO_COLOR."""
         from rich.console import Console
 
-        # In a pipe nobody has a width: a line is a line.
+        # A pipe has no width: a line is a line.
         return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
     @cached_property
@@ -100,7 +100,7 @@ class Context:
 
     @property
     def on_a_terminal(self) -> bool:
-        """Whether somebody looks at the output."""
+        """Whether standard output is a terminal."""
         return sys.stdout.isatty()
 
     def progress(self, things: Iterable[T], total: int, doing: str) -> Iterator[T]:

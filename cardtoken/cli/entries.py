@@ -1,4 +1,4 @@
-"""Entries on a terminal, whatever its width: one line where all fits, else two, with names whole and only words cut."""
+"""Entries on a terminal of any width: one line where all fits, else two, with names whole and only words cut."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

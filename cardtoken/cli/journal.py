@@ -21,7 +21,7 @@ class Journal:
     """The file ``OUT.partial``: a head that says which run it is of, then one result a line, in the order they came.
 
     A line that says ``again`` stands where all that was missing by then was asked for under new task ids. The file is
-    for one process at a time. A line that is torn, or no result, is passed over.
+    for one process at a time. A line that is torn or is not a result is passed over.
     """
 
     def __init__(self, out: Path, head: Mapping[str, object]) -> None:
@@ -110,7 +110,7 @@ class Journal:
             return head
         found = _parsed(data)
         if found is None or found.get("form") != _FORM:
-            raise JournalError(f"{self.path} is no journal of this command: move it away")
+            raise JournalError(f"{self.path} is not a journal of this command: move it away")
         differing = [name for name, value in head.items() if name != "run" and found.get(name) != value]
         if differing:
             raise JournalError(

@@ -3,7 +3,7 @@
 -- KEYS[1]  the quarantine
 -- ARGV[1], ARGV[2]  from this id to that one
 -- ARGV[3]  entries at most
--- Answers id and fields of each; `bytes` stands for `raw`, with its length.
+-- Returns id and fields of each; `bytes` stands for `raw`, with its length.
 
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])
 for _, entry in ipairs(found) do

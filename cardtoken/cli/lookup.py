@@ -1,4 +1,4 @@
-"""``cardtoken lookup``: one token, with somebody waiting."""
+"""``cardtoken lookup``: one token, waiting for its result."""
 
 import contextlib
 import sys
@@ -24,7 +24,7 @@ _WHAT_NEXT = {
 
 def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     if wrong := [each for each in given if "=" not in each]:
-        raise click.BadParameter(f"{wrong[0]!r} is no NAME=VALUE")
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE")
     return dict(each.split("=", 1) for each in given)
 
 
@@ -78,14 +78,14 @@ def lookup(
             result = client.lookup(request, timeout=timeout, lane=lane)
     except LookupFailedError as error:
         result = error.result
-    # Its own metadata is no news to whoever asked.
-    told = {**document(result, reveal=reveal), "metadata": metadata}
+    # The caller knows the metadata that it sent.
+    shown = {**document(result, reveal=reveal), "metadata": metadata}
     if as_json:
-        context.say_json(told)
+        context.say_json(shown)
     elif context.on_a_terminal:
-        context.console.print(table(told))
+        context.console.print(table(shown))
     else:
-        for name, value in rows(told):
+        for name, value in rows(shown):
             click.echo(f"{name}: {value}")
     if result.error is not None and not as_json:
         context.errors.print(_WHAT_NEXT.get(result.error.category, _WHAT_NEXT["internal"]))

@@ -1,8 +1,8 @@
-"""What commands show of requests and results unless somebody says --reveal: no whole token, no holder, no metadata."""
+"""What commands show of requests and results without --reveal: no whole token, no holder, no metadata."""
 
 from typing import Any, Final
 
-#: What of a request is no secret: the contract lets these appear anywhere.
+#: What of a request is not secret: the contract lets these appear anywhere.
 _PLAIN: Final = {"lookup_id", "account", "reply_to", "requested_at", "deadline"}
 
 
@@ -18,12 +18,12 @@ def masked_request(request: dict[str, Any]) -> dict[str, Any]:
 
 def masked_result(result: dict[str, Any]) -> dict[str, Any]:
     """A result as it was published."""
-    told = {**result, "metadata": _masked("metadata", result.get("metadata", {}))}
-    token = told.get("token")
+    shown = {**result, "metadata": _masked("metadata", result.get("metadata", {}))}
+    token = shown.get("token")
     if isinstance(token, dict):
         value, customer = token.get("value"), token.get("customer")
-        told["token"] = {**token, "value": _masked("value", value), "customer": customer and _masked("", customer)}
-    return told
+        shown["token"] = {**token, "value": _masked("value", value), "customer": customer and _masked("", customer)}
+    return shown
 
 
 def _masked(name: str, value: object) -> object:

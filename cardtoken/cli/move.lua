@@ -4,7 +4,7 @@
 -- KEYS[2]  the queue
 -- ARGV[1]  the entry, or "" for the field `raw` of the one entry of the stream
 -- ARGV[2..] ids in the stream
--- Answers the ids that are not there any more: then nothing was done. An empty answer: all was done.
+-- Returns the ids that are not there any more: then nothing was done. None of them: all was done.
 
 local gone, raw = {}, nil
 for i = 2, #ARGV do

@@ -15,7 +15,7 @@ COLUMNS: Final = (
     *("category", "code", "message", "http_status", "retryable"),
     *("attempts", "requested_at", "completed_at", "task_id"),
 )
-#: More names than that are no columns: they stand as JSON in one.
+#: More names than that do not become columns: they stand as JSON in one.
 _MOST_METADATA_COLUMNS: Final = 100
 
 #: The records as JSON, a line each → the bytes of the file.
@@ -98,7 +98,7 @@ def _line(cells: Iterable[object], delimiter: str) -> bytes:
 
 
 def _harmless(cell: object) -> object:
-    """What a provider wrote must not become a formula where somebody opens the file in a spreadsheet."""
+    """Return a cell that a spreadsheet does not take for a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in set("=+-@\t\r") else cell
 
 

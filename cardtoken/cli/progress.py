@@ -25,7 +25,7 @@ class Pace:
         """So many are answered now."""
         last, _ = self._samples[-1]
         if now - last > _PAUSE:
-            # After an outage it begins anew: the silence is no part of the rate.
+            # After an outage it begins anew: the silence is not part of the rate.
             self._samples.clear()
         if not self._samples or now - last >= 0.5:
             self._samples.append((now, done))
@@ -40,18 +40,17 @@ class Pace:
         return (done - before) / (now - began)
 
 
-class Progress:
+class BulkProgress:
     """Shows a run, from its beginning to the end of the ``with`` block."""
 
     _EVERY: Final = 5.0
 
     def __init__(self, context: Context, total: int, done: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-        from rich.progress import Progress as Bar
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         console = context.errors
         self._on_a_terminal = console.is_terminal
-        self._bar = Bar(
+        self._bar = Progress(
             TextColumn("looking up"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),

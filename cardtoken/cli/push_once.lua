@@ -5,7 +5,7 @@
 -- ARGV[1]  task id, ARGV[2] entry
 -- ARGV[3]  messages in the queue from which on it is full
 -- ARGV[4]  seconds that the set is kept
--- Answers 1 when it was pushed, 0 when it had been, -1 when the queue is full.
+-- Returns 1 when it was pushed, 0 when it had been, -1 when the queue is full.
 
 if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then
   return 0

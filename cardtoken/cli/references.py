@@ -72,7 +72,7 @@ class Source:
             if isinstance(found, dict):
                 yield Row(number, found)
             else:
-                yield Row(number, {}, "is no JSON object")
+                yield Row(number, {}, "is not a JSON object")
 
     def _plain(self, file: Iterator[str]) -> Iterator[Row]:
         if self.provider is None:
@@ -85,7 +85,7 @@ class Source:
 
     def _csv(self, file: Iterator[str]) -> Iterator[Row]:
         head = next(file, "")
-        # A spreadsheet writes whichever of these its country is used to.
+        # Which of these a spreadsheet writes depends on the country that it is set to.
         delimiter = max(",;\t", key=head.count)
         names = [name.strip() for name in next(csv.reader([head], delimiter=delimiter), [])]
         self._check(names)

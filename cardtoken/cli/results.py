@@ -40,8 +40,8 @@ def results(
 ) -> None:
     """Show the results in a result queue, a line each.
 
-    Without --group it only looks: nothing is acknowledged, and nobody gets less. With --group and --consumer it
-    consumes.
+    Without --group it only looks: nothing is acknowledged, and consumers get as much as before. With --group and
+    --consumer it consumes.
 
     \b
     cardtoken results --reply-to checkout --count 10
@@ -64,17 +64,17 @@ def _show(context: Context, found: "Iterable[LookupResult]", reveal: bool, as_js
     from cardtoken.cli.render import coloured, document, line
 
     for result in found:
-        told = document(result, reveal=reveal)
+        shown = document(result, reveal=reveal)
         if as_json:
-            click.echo(json.dumps(told, ensure_ascii=False))
+            click.echo(json.dumps(shown, ensure_ascii=False))
         elif context.on_a_terminal:
-            context.console.print(coloured(told))
+            context.console.print(coloured(shown))
         else:
-            click.echo(line(told))
+            click.echo(line(shown))
 
 
 def _looked_at(context: Context, reply_to: str, *, new: bool, follow: bool) -> "Iterator[LookupResult]":
-    """The entries of a result queue, without taking them; an entry that is no result is passed over."""
+    """Return the entries of a result queue, without taking them; an entry that is not a result is passed over."""
     from redis import RedisError
 
     from cardtoken.contract import stream_name
@@ -118,7 +118,7 @@ class _Patience:
         self._was_reached, self._is_needed = True, False
 
     def wait_or_raise(self, error: "RedisError") -> None:
-        """Wait a second, or raise the error where nobody follows or Redis was never reached."""
+        """Wait a second, or raise the error without --follow, or if Redis was never reached."""
         from cardtoken.refusals import is_worth_waiting, text_of
 
         if not (self._follow and self._was_reached and is_worth_waiting(error)):

@@ -4,7 +4,7 @@
 -- ARGV[1]  "entries", "ids" or "due"
 -- ARGV[2], ARGV[3]  from which place to which one
 -- ARGV[4]  the text
--- Answers how many were read, and 1 where it occurs.
+-- Returns how many were read, and 1 where it occurs.
 
 local read = ARGV[1] == 'due' and 'ZRANGE' or 'LRANGE'
 local found = redis.call(read, KEYS[1], ARGV[2], ARGV[3])

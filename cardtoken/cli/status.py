@@ -31,7 +31,7 @@ def status(context: Context, watch: bool, interval: float, as_json: bool) -> Non
 
     Redis and its settings; workers with their queues; each queue with what waits, what is delayed and the age of its
     oldest message; messages in workers' hands; dead letters, quarantine; result queues with their consumers' lag. What
-    somebody should look at comes last, with what to do.
+    needs attention comes last, with what to do.
 
     \b
     cardtoken status
@@ -182,7 +182,7 @@ def health(context: Context, host: str | None, name: str | None, as_json: bool) 
         left = f"; no living worker for {', '.join(alone)}" if alone else ""
         troubles.append(f"{worker.name}: {worker.trouble}{left}")
     if not asked and not silent:
-        troubles = [f"no worker {'of the name' if name else 'on host'} {where} has told Redis that it is there"]
+        troubles = [f"no worker {'of the name' if name else 'on host'} {where} has reported to Redis"]
     warnings = [f"{worker.name}: {worker.warning}" for worker in asked if worker.warning]
     if as_json:
         workers = [each.document() for each in asked] + [each.document() for each in silent]

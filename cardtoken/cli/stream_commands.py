@@ -1,222 +1,179 @@
-"""Entries of the streams in which the service keeps what did not end well: choosing, showing and removing them."""
+"""What the commands for dead letters and for the quarantine share: listing, showing, changing and removing entries."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cardtoken.cli.context import Context
 from cardtoken.cli.exit_codes import Exit
+from cardtoken.cli.stream_choice import Choice, F, Read, StreamEntry
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.commands.core import Script
     from rich.console import RenderableType
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_ENTRY_ID: Final = re.compile(r"\d{1,20}(-\d{1,20})?")
-_BATCH: Final = 500
+_BATCH = 500
+_KINDS_SHOWN = 20
 
 
-def age(text: str) -> float:
-    """A number and a unit as seconds."""
-    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if not found:
-        raise click.BadParameter(f"{text!r} is no age; say it as 90s, 15m, 2h or 7d")
-    return float(found[1]) * _UNITS[found[2]]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry; a field that is no text has its odd bytes replaced."""
-
-    id: str
-    fields: Mapping[str, str]
-
-    def __getitem__(self, name: str) -> str:
-        return self.fields.get(name, "")
-
-
-#: One batch of a stream: at most so many entries from one id to another, in order.
-Read = Callable[["Redis", str, str, int], list[Entry]]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which entries are meant: those of these ids, or all that are of this age and say what is asked for."""
-
-    ids: tuple[str, ...] = ()
-    newer_than: float | None = None
-    older_than: float | None = None
-    #: Field → what it has to say.
-    equal: Mapping[str, str] = field(default_factory=dict)
-    #: Field → what has to occur in it.
-    containing: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> "Choice":
-        """From a command's options; raises UsageError for ids that there cannot be."""
-        ids = options.pop("ids", ())
-        if wrong := [each for each in ids if not _ENTRY_ID.fullmatch(each)]:
-            raise click.UsageError(f"{wrong[0]!r} is no entry's id; `list` shows them first on each line")
-        ages = {name: options.pop(name, None) for name in ("newer_than", "older_than")}
-        reason = options.pop("reason", None)
-        equal = {name: value for name, value in options.items() if value is not None}
-        return cls(ids=ids, **ages, equal=equal, containing={"reason": reason} if reason else {})
-
-    @property
-    def scoped(self) -> bool:
-        """Whether it says anything at all."""
-        return self != Choice()
-
-    def entries(self, redis: "Redis", read: Read, until: str = "+") -> Iterator[Entry]:
-        """The entries, oldest first, in batches; none that came after ``until``."""
-        for found in self._found(redis, read, until):
-            if self._means(found):
-                yield found
-
-    def _found(self, redis: "Redis", read: Read, until: str) -> Iterator[Entry]:
-        if self.ids:
-            for each in self.ids:
-                yield from read(redis, each, each, 1)
-            return
-        now: Any = redis.time()
-        milliseconds = now[0] * 1000 + now[1] // 1000
-        start = "-" if self.newer_than is None else str(max(0, milliseconds - int(self.newer_than * 1000)))
-        if self.older_than is not None:
-            oldest = max(0, milliseconds - int(self.older_than * 1000))
-            until = str(oldest) if until == "+" else min(until, f"{oldest}-{2**64 - 1}", key=_position)
-        while batch := read(redis, start, until, _BATCH):
-            yield from batch
-            start = f"({batch[-1].id}"
-
-    def _means(self, entry: Entry) -> bool:
-        return all(entry[name] == value for name, value in self.equal.items()) and all(
-            value.lower() in entry[name].lower() for name, value in self.containing.items()
-        )
-
-
-def _position(entry_id: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in entry_id.split("-"))
-
-
-def last_id(redis: "Redis", stream: str) -> str:
-    """The id of the newest entry, so that what comes meanwhile is not meant; "0" where there is none."""
-    newest: Any = redis.xrevrange(stream, count=1)
-    return str(newest[0][0].decode()) if newest else "0"
-
-
-def ages(command: F) -> F:
-    """The options by which age is chosen."""
-    for name in ("older", "newer"):
-        told = f"Only those {name} than that: 90s, 15m, 2h, 7d."
-        command = click.option(f"--{name}-than", type=age, metavar="DURATION", help=told)(command)
-    return command
+def listing(command: F) -> F:
+    """Add the options of a list."""
+    command = click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")(command)
+    return click.option("--limit", type=click.IntRange(0), default=50, show_default=True, help="How many; 0 for all.")(
+        command
+    )
 
 
 def confirmation(command: F) -> F:
-    """The options of what changes many things at once."""
+    """Add the ids, and the options of a command that changes many things at once."""
     command = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")(command)
-    return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(command)
+    command = click.option("--yes", "-y", is_flag=True, help="Do not ask.")(command)
+    return click.argument("ids", nargs=-1, metavar="[ID]…")(command)
 
 
-def listed(
-    context: Context,
-    entries: Iterable[Entry],
-    *,
-    row: Callable[[Entry], Sequence[str]],
-    shown: Callable[[Entry], "RenderableType"],
-    document: Callable[[Entry], Mapping[str, object]],
-    limit: int,
-    as_json: bool,
-) -> Exit:
-    """Show the entries, at most ``limit`` unless that is 0; says on standard error how many more there are.
+@dataclass(frozen=True, slots=True)
+class KeptStream:
+    """A stream in which the service keeps what did not end well."""
 
-    ``shown`` makes what a terminal shows of one, ``row`` what a pipe does.
+    key: str
+    read: Read
+    #: The fields whose values make a kind, by which entries are counted.
+    kind: Sequence[str]
+    noun: str
+    #: What a command does to an entry but discarding it, in the past.
+    ended: str
+
+    def find(self, redis: "Redis", entry_id: str) -> StreamEntry | None:
+        """Return the entry of this id; None where there is none, which standard error says then."""
+        found = next(Choice.of({"ids": (entry_id,)}).entries(redis, self.read), None)
+        if found is None:
+            text = f"There is no {self.noun} {entry_id}: it was {self.ended}, discarded, or is too old."
+            click.echo(text, err=True)
+        return found
+
+    def list(
+        self,
+        context: Context,
+        options: dict[str, Any],
+        *,
+        row: Callable[[StreamEntry], Sequence[str]],
+        shown: Callable[[StreamEntry], "RenderableType"],
+        document: Callable[[StreamEntry], Mapping[str, object]],
+        limit: int,
+        as_json: bool,
+    ) -> Exit:
+        """Show the chosen entries, at most ``limit`` unless that is 0; standard error says how many more there are.
+
+        ``shown`` makes what a terminal shows of one, ``row`` what a pipe does.
+        """
+        import itertools
+        import json
+
+        entries = Choice.of(options).entries(context.redis(), self.read)
+        found = list(itertools.islice(entries, limit or None))
+        for entry in found:
+            if as_json:
+                click.echo(json.dumps(document(entry), ensure_ascii=False))
+            elif context.on_a_terminal:
+                context.console.print(shown(entry))
+            else:
+                click.echo("\t".join(" ".join(each.split()) for each in row(entry)))
+        if more := sum(1 for _ in entries):
+            context.errors.print(f"{more:,} more; --limit 0 shows all")
+        if not found:
+            context.errors.print("There is none.")
+        return Exit.DONE
+
+    def discard(self, context: Context, options: dict[str, Any], *, yes: bool, dry_run: bool) -> Exit:
+        """Remove the chosen entries for good, once the operator has agreed."""
+        selection = Selection(context, self, options, "discard")
+        if not selection.count():
+            return Exit.NOT_FOUND
+        refusal = refused("Discard them? They cannot be had back.", yes=yes, dry_run=dry_run)
+        if refusal is not None:
+            return refusal
+        removed: Any = 0
+        for batch in batches(selection.entries("discarding"), _BATCH):
+            removed += selection.redis.xdel(self.key, *(entry.id for entry in batch))
+        click.echo(f"{removed:,} discarded")
+        return Exit.DONE
+
+
+class Selection:
+    """The entries that a command is to change; none that came after it began."""
+
+    def __init__(self, context: Context, stream: KeptStream, options: dict[str, Any], verb: str) -> None:
+        self._context = context
+        self._stream = stream
+        self._verb = verb
+        self._choice = Choice.of(options)
+        if not self._choice.scoped:
+            raise click.UsageError(f"say which to {verb}: ids from `list`, or an option such as --newer-than 2h")
+        self.redis = context.redis()
+        newest: Any = self.redis.xrevrange(stream.key, count=1)
+        self._until: str = newest[0][0].decode() if newest else "0"
+        self._total = 0
+
+    def count(self, each: Callable[[StreamEntry], object] = lambda _: None) -> int:
+        """Show on standard error how many entries there are of each kind; return how many there are.
+
+        ``each`` is called with every entry.
+        """
+        from collections import Counter
+
+        kinds: Counter[tuple[str, ...]] = Counter()
+        for entry in self._entries():
+            kinds[tuple(entry[name] for name in self._stream.kind)] += 1
+            each(entry)
+        self._total = sum(kinds.values())
+        errors = self._context.errors
+        errors.print(f"{self._total:,} to {self._verb}")
+        for kind, number in kinds.most_common(_KINDS_SHOWN):
+            # markup: what producers and providers wrote is not formatting of ours.
+            errors.print(f"  {number:>9,}  {' · '.join(each or '-' for each in kind)}", markup=False)
+        if len(kinds) > _KINDS_SHOWN:
+            errors.print(f"             and {len(kinds) - _KINDS_SHOWN:,} kinds more")
+        return self._total
+
+    def entries(self, doing: str) -> Iterator[StreamEntry]:
+        """Return the entries, with a bar on a terminal."""
+        return self._context.progress(self._entries(), self._total, doing)
+
+    def _entries(self) -> Iterator[StreamEntry]:
+        return self._choice.entries(self.redis, self._stream.read, self._until)
+
+
+def refused(question: str, *, yes: bool, dry_run: bool) -> Exit | None:
+    """Return None where the operator wants it, by ``--yes`` or by an answer, and else the exit status.
+
+    Raises UsageError where there is no terminal to ask on.
     """
-    import itertools
-    import json
-
-    entries = iter(entries)
-    found = list(itertools.islice(entries, limit or None))
-    if as_json:
-        for entry in found:
-            click.echo(json.dumps(document(entry), ensure_ascii=False))
-    elif context.on_a_terminal:
-        for entry in found:
-            context.console.print(shown(entry))
-    else:
-        for entry in found:
-            click.echo("\t".join(" ".join(each.split()) for each in row(entry)))
-    if more := sum(1 for _ in entries):
-        context.errors.print(f"{more:,} more; --limit 0 shows all")
-    if not found:
-        context.errors.print("There is none.")
-    return Exit.DONE
-
-
-def counted(context: Context, entries: Iterable[Entry], by: Sequence[str], what: str) -> int:
-    """Show on standard error how many entries there are of each kind; answers how many there are."""
-    from collections import Counter
-
-    kinds = Counter(tuple(entry[name] for name in by) for entry in entries)
-    total = sum(kinds.values())
-    context.errors.print(f"{total:,} {what}")
-    for kind, number in kinds.most_common(20):
-        # markup: what producers and providers wrote is no formatting of ours.
-        context.errors.print(f"  {number:>9,}  {' · '.join(each or '-' for each in kind)}", markup=False)
-    if len(kinds) > 20:
-        context.errors.print(f"             and {len(kinds) - 20:,} kinds more")
-    return total
-
-
-def scoped(choice: Choice, what: str) -> None:
-    """Raise UsageError where nothing is said about which entries are meant."""
-    if not choice.scoped:
-        raise click.UsageError(f"say which to {what}: ids from `list`, or an option such as --newer-than 2h")
-
-
-def agreed(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Whether somebody wants it: ``--yes``, or an answer; raises UsageError where nobody can be asked."""
     import sys
 
     if dry_run:
         click.echo("Nothing was changed: --dry-run", err=True)
-        return False
+        return Exit.DONE
     if yes:
-        return True
+        return None
     if not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask on: look with --dry-run, then say --yes")
     if click.confirm(question, err=True):
-        return True
+        return None
     click.echo("Nothing was changed.", err=True)
-    return False
+    return Exit.FAILED
 
 
-def discarded(
-    context: Context, choice: Choice, read: Read, stream: str, by: Sequence[str], *, yes: bool, dry_run: bool
-) -> Exit:
-    """Remove the entries for good, once somebody has agreed."""
-    scoped(choice, "discard")
-    redis = context.redis()
-    until = last_id(redis, stream)
-    total = counted(context, choice.entries(redis, read, until), by, "to discard")
-    if not total:
-        return Exit.NOT_FOUND
-    if not agreed("Discard them? They cannot be had back.", yes=yes, dry_run=dry_run):
-        return Exit.DONE if dry_run else Exit.FAILED
-    removed: Any = 0
-    for batch in batches(context.progress(choice.entries(redis, read, until), total, "discarding")):
-        removed += redis.xdel(stream, *(entry.id for entry in batch))
-    click.echo(f"{removed:,} discarded")
-    return Exit.DONE
+def mover(redis: "Redis") -> "Script":
+    """Return the script that puts an entry on a queue and takes what it was made of out of a stream."""
+    return redis.register_script(files(__package__).joinpath("move.lua").read_text(encoding="utf-8"))
 
 
-def batches(entries: Iterable[Entry], size: int = _BATCH) -> Iterator[list[Entry]]:
-    """The entries, so many at a time."""
+def batches(entries: Iterable[StreamEntry], size: int) -> Iterator[list[StreamEntry]]:
+    """Return the entries, so many at a time."""
     import itertools
 
     entries = iter(entries)

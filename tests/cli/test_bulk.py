@@ -207,7 +207,7 @@ def test_rows_that_cannot_be_asked_for_are_named_before_anything_is(
     before = asked(service)
     done = piped(env, "bulk", str(source), "--out", str(tmp_path / "out.jsonl"))
     assert (done.returncode, done.stdout) == (2, "")
-    for line in ("line 2: ", "line 3: is no JSON object", "line 4: lookup_id", "--skip-invalid"):
+    for line in ("line 2: ", "line 3: is not a JSON object", "line 4: lookup_id", "--skip-invalid"):
         assert line in done.stderr
     assert asked(service) == before
     assert list(tmp_path.iterdir()) == [source]
@@ -233,7 +233,7 @@ def test_mistakes_are_reported_before_anything_is_asked(env: dict[str, str], tmp
         (["bulk", str(tmp_path / "empty.jsonl"), "--out", str(out)], 2, "nothing to ask for"),
         ([*good, "--out", str(tmp_path / "out.txt")], 2, ".jsonl, .ndjson, .json, .csv, .tsv"),
         ([*good, "--out", str(tmp_path / "out")], 2, ".csv"),
-        ([*good, "--out", str(tmp_path / "odd.jsonl")], 2, "is no journal"),
+        ([*good, "--out", str(tmp_path / "odd.jsonl")], 2, "is not a journal"),
         ([*good, "--out", str(tmp_path / "there.jsonl")], 2, "is there already"),
         ([*good, "--out", str(tmp_path / "other.jsonl")], 2, "is of another run"),
         (["--redis-url", "redis://127.0.0.1:1/0", *good, "--out", str(out)], 5, "REDIS_URL"),

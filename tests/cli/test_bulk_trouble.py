@@ -96,7 +96,7 @@ def _killed(admin: Any) -> bool:
 TROUBLE = (
     (_read_only, "has to name the primary"),
     (_no_permission, "needs more permissions"),
-    (_not_in_scripts, "'lpush' command; the user needs more permissions"),
+    (_not_in_scripts, "(?:'lpush'|this) command[^;]*; the user needs more permissions"),
     (_other_password, "user and password"),
     (_no_replicas, "NOREPLICAS"),
     (_full, "its memory is full"),

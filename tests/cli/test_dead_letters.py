@@ -183,7 +183,7 @@ def test_nothing_is_replayed_unless_somebody_says_which(env: dict[str, str], let
         (["replay"], "say which"),
         (["discard", "--yes"], "say which"),
         (["replay", "--provider", "opay"], "--yes"),
-        (["replay", "everything"], "no entry's id"),
+        (["replay", "everything"], "not the id of an entry"),
         (["list", "--newer-than", "yesterday"], "90s, 15m, 2h or 7d"),
     ):
         done = piped(env, "dead-letters", *args)
