@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract test soak bench check trials newest tools programs lint types imports lock clean another-python
+.PHONY: help install demo up contract provider test soak bench check trials newest tools programs lint types imports lock clean another-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ up: $(VENV)/installed ## the demo that stays: Redis, providers, a worker for eac
 
 contract: $(VENV)/installed ## write docs/schemas: the contract as JSON Schemas and AsyncAPI, from the models
 	@$(BIN)/python -m tools.contract
+
+provider: $(VENV)/installed ## a running start for a new provider, as in: make provider NAME=acme
+	@$(BIN)/python -m tools.provider $(NAME)
 
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not tools" $(PYTEST_ARGS)

@@ -49,9 +49,14 @@ class Simulator:
         self._control = Control(self.stats, self._behaviour, self._tally)
         self._routes: dict[str, Handler] = {REDIRECT_PATH: self._redirected}
         for provider in providers:
-            self._routes[provider.path] = self._lookup(provider)
+            self._route(provider.path, self._lookup(provider))
             for endpoint in provider.endpoints():
-                self._routes[endpoint.path] = self._endpoint(endpoint)
+                self._route(endpoint.path, self._endpoint(endpoint))
+
+    def _route(self, path: str, handler: Handler) -> None:
+        if path in self._routes:
+            raise ValueError(f"two providers have the path {path}: on one port a request to one would reach the other")
+        self._routes[path] = handler
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request."""

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from cardtoken.circuits import ASKED, FORCED, OPEN
+from cardtoken.providers import PROVIDERS
 from sandbox.redis_server import RedisServer
 from tests.cli.terminal import Terminal, environment, piped
 
@@ -86,7 +87,7 @@ def test_closing_a_provider_closes_all_of_its_accounts(env: dict[str, str], clie
         (["open", "opay", "--reason", "x"], "--for"),
         (["open", "opay", "--for", "soon", "--reason", "x"], "90s, 15m, 2h or 7d"),
         (["open", "visa", "--for", "2h", "--reason", "x"], "'visa'"),
-        (["close"], "{opay|afterpay}"),
+        (["close"], f"{{{'|'.join(PROVIDERS)}}}"),
     ],
 )
 def test_wrong_usage_names_the_way_out(env: dict[str, str], args: list[str], says: str) -> None:

@@ -55,7 +55,7 @@ def commands() -> Iterator[list[str]]:
         for line in (*blocks, *re.findall(r"`(cardtoken [^`]+)`", text)):
             words = shlex.split(line, comments=True)
             if words and Path(words[0]).name == "cardtoken" and words[1:2] != ["…"]:
-                yield ["opay" if word == "PROVIDER" else word for word in words[1:]]
+                yield ["opay" if word in {"PROVIDER", "acme"} else word for word in words[1:]]
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)

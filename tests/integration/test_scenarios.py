@@ -101,7 +101,7 @@ def test_the_provider_was_called_as_often_as_the_results_say(
     assert len(ids) == len(set(ids)), "each attempt has a Request-Id of its own"
     assert all(re.fullmatch("[0-9a-f]{32}", id_) for id_ in ids)
     assert stats["redirects_followed"] == 0
-    assert stats["refused"] == {"opay": 0, "afterpay": 0}, "no call of ours lacked a header or a signature"
+    assert set(stats["refused"].values()) == {0}, "no call of ours lacked a header or a signature"
 
 
 def test_a_lookup_that_failed_for_a_reason_to_act_on_is_a_dead_letter(

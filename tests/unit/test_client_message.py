@@ -12,12 +12,13 @@ import pytest
 from cardtoken.contract import MAX_REQUESTS, Lane, LookupRequest
 from cardtoken.errors import InvalidRequestError
 from cardtoken.message import MAX_ENTRY_BYTES, Cutter, Message, Request, checked_task_id, message_of, prepared
-from cardtoken.providers import AfterpayRequest, OpayRequest
+from cardtoken.providers import PROVIDERS, AfterpayRequest, OpayRequest, in_words
 from tasks.broker.envelope import open_envelope
 
 TOKEN = "OPAY_TOKEN_canary_4111111111111111"
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TASKS = frozenset({"lookup.opay", "lookup.afterpay"})
+FIELDS = in_words((provider.reference_field for provider in PROVIDERS.values()), "and")
 
 
 def sent(request: Request) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def test_a_mapping_may_hold_times_and_nothing_where_it_says_nothing() -> None:
             {"original-request-id": TOKEN},
             r"an unknown field: .*; did you mean original_request_id\?",
         ),
-        ({TOKEN: "opay_token"}, "exactly one of opay_token and original_request_id; an unknown field"),
+        ({TOKEN: "opay_token"}, f"exactly one of {FIELDS}; an unknown field"),
         ({"opay_token": TOKEN + "\n"}, "opay_token: Value error, must be printable"),
         ({"opay_token": ""}, "opay_token: Value error, must be 1 to 1024"),
         ({"opay_token": 5}, "opay_token: "),
@@ -86,8 +87,8 @@ def test_a_mapping_may_hold_times_and_nothing_where_it_says_nothing() -> None:
         ({"opay_token": TOKEN, "reply_to": TOKEN + "/"}, "reply_to: "),
         ({"opay_token": TOKEN, "metadata": {TOKEN: 5}}, "metadata: "),
         ({"opay_token": TOKEN, "deadline": "2026-01-31T12:00:00"}, "deadline: Value error, must be an RFC 3339"),
-        ({"opay_token": TOKEN, "original_request_id": TOKEN}, "exactly one of opay_token and original_request_id"),
-        ({"token": TOKEN}, "exactly one of opay_token and original_request_id"),
+        ({"opay_token": TOKEN, "original_request_id": TOKEN}, f"exactly one of {FIELDS}"),
+        ({"token": TOKEN}, f"exactly one of {FIELDS}"),
         (TOKEN, "a model or a mapping, not str"),
         (LookupRequest(lookup_id="x"), "a request is one of OpayRequest, AfterpayRequest"),
     ],

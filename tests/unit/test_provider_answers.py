@@ -35,7 +35,10 @@ WITH_ACCESS_TOKENS = [provider for provider in PROVIDERS.values() if provider.ac
 thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def token_in(body: Any, path: tuple[str, ...]) -> object:
+def token_in(body: Any, path: tuple[str, ...] | None) -> object:
+    """The card token that a body names; the reference where it names none."""
+    if path is None:
+        return REFERENCE
     for key in path:
         body = body.get(key) if isinstance(body, dict) else None
     return body

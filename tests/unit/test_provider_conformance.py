@@ -1,17 +1,21 @@
-"""What every registered provider must hold. One joins by its line in the registry and its sample in ``conformance``."""
+"""What every provider must hold. One joins by its line in ``cardtoken/providers.py``."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlsplit
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from cardtoken.contract import Category, LookupRequest
-from cardtoken.secret import CardToken
+from cardtoken.providers import PROVIDERS as KNOWN
+from cardtoken.secret import CardToken, Secret
+from simulator.app import PROVIDERS as SIMULATED
 from tasks.http.messages import HttpRequest
 from tasks.lookups.outcomes import Answer
 from tasks.providers import PROVIDERS
-from tasks.providers.provider import Provider
+from tasks.providers.provider import Account, Provider
 from tests.unit.conformance import (
     HOST,
     REFERENCE,
@@ -27,8 +31,15 @@ from tests.unit.conformance import (
 # --- the registry
 
 
-def test_every_provider_has_its_sample() -> None:
-    assert SUCCESSES.keys() == PROVIDERS.keys()
+@each_provider
+def test_a_provider_has_a_simulator_of_its_name_and_title(provider: Provider[Any]) -> None:
+    (simulated,) = (each for each in SIMULATED if each.name == provider.name)
+    assert simulated.title == KNOWN[provider.name].title
+    assert set(simulated.account_fields) <= provider.account.model_fields.keys()
+
+
+def test_the_samples_of_pages_are_of_providers() -> None:
+    assert SUCCESSES.keys() <= PROVIDERS.keys()
 
 
 @each_provider
@@ -63,6 +74,16 @@ def test_a_code_table_finds_something_and_misses_something(provider: Provider[An
 
 
 # --- the request
+
+#: Headers that hold what must not be shown, a signature too.
+_CREDENTIALS = frozenset({"authorization", "cookie", "x-api-key", "x-signature"})
+
+
+def accounts_of(provider: Provider[Any]) -> Iterator[Account]:
+    """Two accounts whose secrets differ."""
+    secret = next(name for name in provider.account.model_fields if is_secret(provider.account, name))
+    yield account_of(provider)
+    yield account_of(provider, **{secret: "another-canary-0123456789abcdef"})
 
 
 def requests_of(provider: Provider[Any]) -> list[HttpRequest]:
@@ -115,7 +136,10 @@ def test_a_request_can_be_sent_as_it_is(provider: Provider[Any]) -> None:
 def test_the_reference_is_in_the_request(provider: Provider[Any]) -> None:
     request = provider.build(query_of(provider))
     sent = unquote_plus(request.url.replace("+", "%2B")) + (request.body or b"").decode()
-    assert REFERENCE in sent
+    assert REFERENCE in sent, (
+        "the reference is not in the request as it was given: in a query a space is %20 and a plus sign %2B, as of "
+        "urlencode(…, quote_via=quote, safe=''); urlencode's own + is a plus sign to many servers"
+    )
 
 
 @each_provider
@@ -124,7 +148,17 @@ def test_nothing_that_could_be_logged_holds_a_secret_or_the_reference(provider: 
     shown = " ".join(f"{value} {value!r}" for value in (query, query.account, provider, *requests_of(provider)))
     assert not any(secret in shown for secret in confidential(query))
     for request in requests_of(provider):
-        assert request.headers["Authorization"] not in shown
+        said = urlsplit(request.url).query
+        assert not said or said not in shown
+        credentials = [value for name, value in request.headers.items() if name.lower() in _CREDENTIALS]
+        assert not any(value in shown for value in credentials)
+
+
+@each_provider
+def test_a_request_carries_a_credential(provider: Provider[Any]) -> None:
+    one, other = (provider.build(replace(query_of(provider), account=account)) for account in accounts_of(provider))
+    token = replace(query_of(provider), access_token=Secret("another")) if provider.access_tokens else None
+    assert one != other or (token is not None and one != provider.build(token))
 
 
 @each_provider

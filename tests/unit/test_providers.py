@@ -1,5 +1,7 @@
 """The providers, said once: what client, command line and worker know of them is of one list."""
 
+import re
+import tomllib
 from typing import Any
 
 import click
@@ -10,6 +12,7 @@ import cardtoken
 from cardtoken.cli import cardtoken as command_line
 from cardtoken.contract import LookupRequest, Reference
 from cardtoken.providers import PROVIDERS, ProviderContract, _by_name, in_words
+from sandbox.environment import ROOT
 from tasks.providers import PROVIDERS as ADAPTERS
 from tasks.providers.opay import OpayAccount
 from tasks.providers.opay import build as build_opay
@@ -66,6 +69,35 @@ def test_two_providers_share_neither_name_nor_reference_field() -> None:
 def test_an_adapter_that_producers_do_not_know_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'acmes' has no line in cardtoken/providers\.py"):
         Provider(name="acmes", account=OpayAccount, build=build_opay, parse=parse_opay, codes={})
+
+
+def test_every_provider_has_tests_of_its_own() -> None:
+    assert [name for name in PROVIDERS if not (ROOT / f"tests/unit/test_{name}.py").is_file()] == []
+
+
+def test_no_adapter_may_import_another() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (independence,) = (each for each in contracts if each["type"] == "independence")
+    assert independence["modules"] == [f"tasks.providers.{name}" for name in PROVIDERS]
+
+
+def test_each_line_of_the_guides_checklist_is_held_by_a_test() -> None:
+    checklist = (ROOT / "docs/adding-a-provider.md").read_text().partition("## 7.")[2]
+    named = re.findall(r"`(test_\w+)` \|$", checklist, re.MULTILINE)
+    there = {
+        name
+        for path in ROOT.glob("tests/**/test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert len(named) == checklist.count("\n| ") - 2 > 8
+    assert [name for name in named if name not in there] == []
+
+
+def test_the_guide_shows_what_the_scaffold_writes() -> None:
+    guide = (ROOT / "docs/adding-a-provider.md").read_text()
+    for name in ("contract", "adapter", "simulator"):
+        template = (ROOT / f"tools/templates/{name}.py.txt").read_text()
+        assert f"```python\n{template}```" in guide, name
 
 
 def test_the_variables_of_an_account_are_those_of_its_model() -> None:
