@@ -168,7 +168,7 @@ def build(
             Periodic("circuits", circuits.refresh, PAUSE),
             Periodic("other lists", OtherListsFinder(redis, ours, priorities).look_for_all, other_lists.PAUSE),
             Periodic("retention", retention.sweep_for_all, retention.pause),
-            Periodic("presence", own_presence.tell, presence.PAUSE),
+            Periodic("presence", own_presence.report, presence.PAUSE),
         ),
         presence=own_presence,
     )

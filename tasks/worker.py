@@ -148,7 +148,7 @@ class Worker:
         if self._parts is None:
             return
         with contextlib.suppress(RedisError, OSError):  # the periodic report follows
-            self._parts.presence.tell()
+            self._parts.presence.report()
         for periodic in self._parts.periodic:
             periodic.start()
         _collect_garbage_seldom()

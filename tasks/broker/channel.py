@@ -43,7 +43,7 @@ class Channel(stock.Channel):
         return payload
 
     def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:
-        """Connections for commands; ``asynchronous`` ones are polled, and have to tell the poller when they end."""
+        """Return the pool for commands; ``asynchronous`` connections are polled, and leave it when they close."""
         endpoint: Endpoint = self.connection.endpoint
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=endpoint.parsed.db)
         return endpoint.pool(

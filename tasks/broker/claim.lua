@@ -10,7 +10,7 @@
 -- ARGV[6]  longest entry that is handed out, in bytes; what a worker has deferred itself may be longer
 -- then the queues' names
 --
--- Answers the milliseconds until the next delayed claim is due (-1: there is none), then seven for each claim:
+-- Return the milliseconds until the next delayed claim is due (-1: there is none), then seven for each claim:
 -- id, queue, workers that have died on it, times it has been taken, milliseconds since it was first taken, 1 if a
 -- worker deferred it, and the entry, or its length where it is too long. Nothing of an entry is parsed here.
 

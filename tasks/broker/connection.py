@@ -23,29 +23,29 @@ class _Led(Connection):
     transport_class: ClassVar[type[Any]] = Transport
 
     def get_transport_cls(self) -> type[Any]:
-        """The transport, for each kind of URL."""
+        """Return the transport, the same for each kind of URL."""
         return _Led.transport_class
 
 
 class SoonBack(_Led):
-    """Tries often, and tells of the first failure of an outage alone."""
+    """Reconnects soon, and reports only the first failure of an outage."""
 
     def ensure_connection(
         self, errback: Callable[..., Any] | None = None, max_retries: int | None = None, *_: Any, **kwargs: Any
     ) -> Any:
-        told = False
+        reported = False
 
-        def tell(*args: Any) -> None:
-            nonlocal told
-            if errback is not None and not told:
-                told = True
+        def report(*args: Any) -> None:
+            nonlocal reported
+            if errback is not None and not reported:
+                reported = True
                 errback(*args)
 
         kwargs |= {"interval_start": _FIRST, "interval_step": _STEP, "interval_max": _LONGEST}
-        return super().ensure_connection(tell, max_retries, **kwargs)  # type: ignore[arg-type]  # None means for ever
+        return super().ensure_connection(report, max_retries, **kwargs)  # type: ignore[arg-type]  # None means for ever
 
     def Pool(self, limit: int | None = None, **kwargs: Any) -> ConnectionPool:  # noqa: N802 - kombu's name
-        """Connections that lead to the same Redis; those of kombu's own pool would not."""
+        """Return a pool of connections to the same Redis; those of kombu's own pool would not lead there."""
         return _Pool(self, limit, **kwargs)
 
 
@@ -58,11 +58,11 @@ class _Pool(ConnectionPool):
 
 
 def use_transport(transport: type[Any]) -> None:
-    """Let connections that are made from now on have this transport."""
+    """Give this transport to connections that are made from now on."""
     _Led.transport_class = transport
 
 
 def amqp_of(endpoint: Endpoint) -> type[AMQP]:
-    """Celery's own, with connections to that Redis."""
+    """Return Celery's own class with connections to that Redis."""
     connection = type("Connected", (SoonBack,), {"endpoint": endpoint})
     return type("Amqp", (AMQP,), {"Connection": connection})

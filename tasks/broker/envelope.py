@@ -32,7 +32,7 @@ _MAX_DEPTH = 32
 
 
 class MalformedError(ValueError):
-    """The entry is no message of this service; the text says why."""
+    """The entry is not a message of this service; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +268,7 @@ def _time(value: object, what: str) -> datetime | None:
     try:
         time = maybe_iso8601(value) if isinstance(value, str) else None
         if time is None:
-            raise ValueError  # noqa: TRY301 - one way out for all that is no time
+            raise ValueError  # noqa: TRY301 - one way out for everything that is not a time
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         raise MalformedError(f"{what} is not a time") from None

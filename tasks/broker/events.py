@@ -1,4 +1,4 @@
-"""Celery's task events, for Flower, told a few times a second and many at a time."""
+"""Celery's task events, for Flower, sent a few times a second and many at a time."""
 
 import contextlib
 import weakref
@@ -7,9 +7,9 @@ from typing import Any, Final
 from celery.app.events import Events
 from celery.events.dispatcher import EventDispatcher
 
-#: Seconds between two tellings. Celery's own come with each turn of the event loop: a tenth of a busy worker's time.
+#: Seconds between two flushes. Celery's own come with each turn of the event loop: a tenth of a busy worker's time.
 PAUSE: Final = 0.25
-#: Events that are told at once, and not at the next telling.
+#: So many events are sent at once, before the next flush.
 _MOST: Final = 1_000
 
 _dispatchers: "weakref.WeakSet[BatchedDispatcher]" = weakref.WeakSet()
@@ -33,7 +33,7 @@ class BatchedDispatcher(EventDispatcher):
         super()._publish(event, producer, routing_key, **kwargs)  # type: ignore[misc]
 
     def close(self) -> None:
-        """Tell what is left, and end."""
+        """Send what is left, and close."""
         with contextlib.suppress(Exception):  # of any kind: nothing waits for events
             self.flush()
         super().close()
@@ -44,13 +44,13 @@ def _without_listener(producer: Any) -> bool:
 
 
 class BatchedEvents(Events):
-    """What Celery makes its dispatchers with."""
+    """Makes Celery's dispatchers."""
 
     dispatcher_cls = f"{__name__}:BatchedDispatcher"
 
 
 def flush() -> None:
-    """Tell what has gathered."""
+    """Send the events that have gathered."""
     for dispatcher in list(_dispatchers):
         if dispatcher.enabled:
             dispatcher.flush()

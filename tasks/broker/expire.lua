@@ -4,7 +4,7 @@
 -- ARGV[1]  how many at most
 -- ARGV[2]  milliseconds that Redis' clock can show at most; if it shows more, it was set, and all leases seem to have run out
 --
--- Return how many leases had run out; -1 where that cannot be told.
+-- Return how many leases had run out; -1 if that cannot be judged.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,4 +1,4 @@
-"""Whether this worker's event loop turns, and what it takes from: written by the loop, told by another thread."""
+"""Whether this worker's event loop turns, and what it takes from: written by the loop, read by another thread."""
 
 from time import monotonic
 

@@ -12,7 +12,7 @@ from tasks.stores import keys
 
 @dataclass(slots=True)
 class Proof:
-    """Of one claim. Lookups are told apart by task id and index."""
+    """The proof of one claim. Lookups are identified by task id and index."""
 
     published: set[tuple[str, int]] = field(default_factory=set)
     #: The claim id of the entry that waits with the lookups that are not over, "" where there is none, and these.

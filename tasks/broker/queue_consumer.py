@@ -1,7 +1,7 @@
 """Brings claims from the queues into the worker, within its event loop.
 
 It waits without popping: on a connection for each queue, ``BLMOVE queue queue RIGHT RIGHT`` moves an entry onto its own
-place, which changes nothing and answers as soon as there is one. Then the claim script takes as many entries as the
+place, which changes nothing and returns as soon as there is one. Then the claim script takes as many entries as the
 worker has room for, in one round trip.
 """
 
@@ -20,17 +20,17 @@ from tasks.broker.queue_limits import QueueLimits
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a wait is answered with nothing and begun anew: a server that answers nothing at all is away.
+#: Seconds after which Redis ends a wait without an entry, and a new one begins: a server that is silent is away.
 _WAIT = 5
 #: Seconds that the answer may be late before the connection is given up.
 _GRACE = 3.0
 #: Seconds between two looks at the queues when nothing wakes the loop: for priorities, and for what others released.
 _LOOK = 1.0
-#: Seconds between two tries while Redis cannot be asked: the first, and the longest.
+#: Seconds between two attempts while Redis cannot be asked: the first pause, and the longest.
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
 #: Seconds after which trouble that lasts is logged again.
-_TELL_AGAIN = 60.0
+_LOG_AGAIN = 60.0
 #: Entries claimed in one round trip at most.
 _BATCH = 100
 
@@ -46,32 +46,32 @@ class _Wait:
         self._wrong = False
 
     def fileno(self) -> int | None:
-        """The socket's number; None when it is closed, and its number may be another's."""
+        """Return the socket's file descriptor; None if it is closed, and its number may be another socket's."""
         sock = self._connection._sock  # noqa: SLF001 - redis-py has no other name for it
         return None if sock is None else sock.fileno()
 
     def begin(self) -> None:
-        """Ask, if there is no question open."""
+        """Ask, unless an answer is still to come."""
         if self._since is None:
             self._connection.send_command("BLMOVE", self._queue, self._queue, "RIGHT", "RIGHT", _WAIT)
             self._since = monotonic()
 
     def finish(self) -> bool:
-        """Read the answer; whether there is an entry."""
+        """Read the answer; return whether there is an entry."""
         self._since = None
         try:
             return self._connection.read_response() is not None
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
-            # Somebody has set a key of the queue's name. The other queues need not suffer for it.
+            # Another program has set a key of the queue's name. The other queues go on.
             if not self._wrong:
-                logger.error("%s is no list, nothing can be pushed to it: delete that key", self._queue)  # noqa: TRY400
+                logger.error("%s is not a list, nothing can be pushed to it: delete that key", self._queue)  # noqa: TRY400
             self._wrong = True
             return False
 
     def check(self) -> None:
-        """Raise where the answer is overdue: a half-open connection never becomes readable."""
+        """Raise ``redis.ConnectionError`` if the answer is overdue: a half-open connection never becomes readable."""
         if self._since is not None and monotonic() - self._since > _WAIT + _GRACE:
             raise RedisConnectionError("Redis has not answered in time")
 
@@ -107,7 +107,7 @@ class QueueConsumer:
         self._woken = False
         self._due: Any = None
         self._pause = _FIRST_PAUSE
-        self._told = -_TELL_AGAIN
+        self._logged_at = -_LOG_AGAIN
         self._not_before = 0.0
         self._timer = hub.call_repeatedly(_LOOK, self._tick)
         hub.on_tick.add(self.turn)
@@ -126,7 +126,7 @@ class QueueConsumer:
         self._stop_waiting(queue)
 
     def close(self) -> None:
-        """Take no more from any."""
+        """Take no more from any queue."""
         if self._claims.wake == self._wake:  # else another consumer has taken over already
             self._claims.wake = lambda: None
         self._hub.on_tick.discard(self.turn)
@@ -150,8 +150,8 @@ class QueueConsumer:
             self._wait_out(error)
 
     def _wait_out(self, error: Exception) -> None:
-        if monotonic() - self._told > _TELL_AGAIN:
-            self._told = monotonic()
+        if monotonic() - self._logged_at > _LOG_AGAIN:
+            self._logged_at = monotonic()
             logger.warning("queues cannot be asked (%s: %.200s); retrying", type(error).__name__, error)
         for queue in list(self._waits):
             self._stop_waiting(queue)
@@ -169,7 +169,7 @@ class QueueConsumer:
         room = self._room()
         if room == 0:
             return
-        # Whose turn it is changes: a queue that is never empty must not starve the others.
+        # Each turn begins with another queue: one that is never empty must not starve the others.
         queues = list(self._consumers)
         self._consumers[queues[0]] = self._consumers.pop(queues[0])
         self._look = False
@@ -196,7 +196,7 @@ class QueueConsumer:
             self._due = self._hub.call_later(due, self._wake_up)
 
     def _shares(self, queues: list[str], room: int) -> list[tuple[list[str], int]]:
-        """Which queues to take from together, and how many messages at most.
+        """Return groups of queues to claim from together, and how many messages at most.
 
         Some room is left for those queues that have little in hand, so that messages of one provider that hang, or a
         backlog of the one lane, do not take the threads of all. Queues with a limit have shares of their own. What is
@@ -243,7 +243,7 @@ class QueueConsumer:
             wait.close()
 
     def _wake(self) -> None:
-        """From any thread: let the loop come round."""
+        """Let the event loop turn; may be called from any thread."""
         if not self._woken:
             self._woken = True
             self._hub.call_soon(self._wake_up)

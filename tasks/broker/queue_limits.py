@@ -8,7 +8,7 @@ from typing import Final
 
 #: Seconds in which the number doubles while no message shows that it is too large.
 _STEP: Final = 0.5
-#: More than any worker has room for: there is no limit any more.
+#: More than any worker has room for: the limit ends.
 _ENOUGH: Final = 2048
 
 
@@ -26,7 +26,7 @@ class QueueLimits:
     ``shut`` returns, for a queue whose provider cannot be called at all, the seconds until a call may be tried (0 or
     less: now), and None for any other queue. Such a queue stays untouched in Redis; when it is time, one message is
     taken as a trial. Once calls are allowed again, or after ``back_off``, one or half as many messages as before are
-    taken at first, then twice as many every half second, until there is no limit any more.
+    taken at first, then twice as many every half second, until the limit ends.
     """
 
     def __init__(self, shut: Callable[[str], float | None] = lambda _: None) -> None:

@@ -39,7 +39,7 @@ _OF_CONNECTION: Final = frozenset({"hostname", "port", "virtual_host", "userid",
 _NOT_HERE: Final[Mapping[str, str]] = {
     "autoscale": "the pool does not grow: start the worker with another -c",
     "election": "workers of this service do not elect",
-    "hello": "workers of this service do not tell each other of revoked messages",
+    "hello": "workers of this service do not inform each other of revoked messages",
     "objgraph": "debugging commands are off",
     "pool_grow": "the pool does not grow: start the worker with another -c",
     "pool_restart": "stop the worker by SIGTERM and start it again",
@@ -171,7 +171,7 @@ def _refused(words: str) -> dict[str, str]:
 
 
 def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The command; where its arguments make it raise, that is the sender's to know. Ending the worker is no error."""
+    """Return the command; if its arguments make it raise, the sender gets the error. Ending the worker is not one."""
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@
 --
 -- A lease that holds for longer than it can is shortened to what it can: its worker renews it, or is dead. A delay may be
 -- of any length, so all of a queue are shortened by what the clock went back.
--- Answers the milliseconds by which it went back, 0 where it did not.
+-- Return the milliseconds by which it went back, 0 where it did not.
 
 -- A script whose first write may take memory is refused when Redis is full. This one takes none.
 redis.call('ZREM', KEYS[1], '')

@@ -22,14 +22,14 @@ class MaskedRequest(Request):
         return super().info(safe=True)
 
     def revoked(self) -> bool:
-        """Never, to Celery, which would acknowledge the message without a word: its lookups are answered as expired.
+        """Return False, and note whether it was revoked: the task publishes its lookups as expired.
 
-        Celery asks when a message arrives and again before it begins.
+        Celery, which asks when a message arrives and again before it begins, would acknowledge it without a result.
         """
         self.request_dict[REVOKED] = self.id in state.revoked
         return False
 
     def on_retry(self, exc_info: Any) -> None:
-        """Acknowledge, and tell monitors the reason itself; Celery would tell them the repr of what wraps it."""
+        """Acknowledge, and send monitors the reason itself; Celery would send the repr of the exception around it."""
         self.acknowledge()
         self.send_event("task-retried", exception=str(exc_info.exception.exc.exc), traceback="")

@@ -1,4 +1,4 @@
-"""What Redis has yet to be told of claims: which have ended, with proof, and which go back to their queues."""
+"""What is yet to be reported to Redis: which claims have ended, with proof, and which go back to their queues."""
 
 import contextlib
 import logging

@@ -29,10 +29,10 @@ from tasks.broker.remote_control import command
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two tries to write to a server that takes no writes.
+#: Seconds between two attempts to write to a server that takes no writes.
 _REFUSED_PAUSE: Final = 1.0
-#: Seconds after which that is told again.
-_TELL_AGAIN: Final = 60.0
+#: Seconds after which that is logged again.
+_LOG_AGAIN: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def _installed() -> Broker:
 
 
 class _QoS(virtual.QoS):
-    """Counts what is in hand. Claims outlive the channel: a lost connection ends no lookup that has begun."""
+    """Counts messages in hand. Claims outlive the channel: a lost connection ends no lookup that has begun."""
 
     def ack(self, delivery_tag: str) -> None:
         super().ack(delivery_tag)
@@ -77,7 +77,7 @@ class _QoS(virtual.QoS):
             broker.intake.refuse(delivery_tag)
 
     def room(self) -> int | None:
-        """Messages that may be taken; None: any number. What was taken on an earlier channel takes up room too."""
+        """Return how many messages may be claimed; None: any number. Those of an earlier channel take up room too."""
         estimate = self.can_consume_max_estimate()
         if not self.prefetch_count:
             return estimate
@@ -85,7 +85,7 @@ class _QoS(virtual.QoS):
         return max(0, room if estimate is None else min(room, estimate))
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - the signature is kombu's
-        """Nothing to restore: what is unfinished when the worker ends is given back then."""
+        """Restore nothing: what is unfinished when the worker ends is released then."""
         self._on_collect.cancel()
 
 
@@ -94,9 +94,9 @@ class _Claiming(channel.Channel):
 
     QoS = _QoS
     _consumer: QueueConsumer | None = None
-    #: When it was told last that Redis takes no writes.
-    told_at: ClassVar[float] = -inf
-    #: How many clients heard what was told to all last; None: nothing was told yet, or Redis did not answer.
+    #: When it was logged last that Redis takes no writes, for all channels.
+    refusal_logged_at: ClassVar[float] = -inf
+    #: How many clients received the latest broadcast; None: there was none yet, or Redis did not answer.
     receivers: int | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -105,18 +105,18 @@ class _Claiming(channel.Channel):
 
     @property
     def active_queues(self) -> list[str]:
-        """The queues that are popped, as kombu does it: none of ours."""
+        """Return the queues that kombu pops: none of this service's."""
         ours = _installed().queues
         return [queue for queue in super().active_queues if queue not in ours]
 
     def _size(self, queue: str) -> int:
-        """Messages in a queue, which kombu asks for when it declares one; of ours nobody wants to know it here."""
+        """Return 0 for a lookup queue: kombu asks for the length of each that it declares, and has no use for it."""
         return 0 if queue in _installed().queues else super()._size(queue)
 
     def _queue_bind(self, *args: Any, **kwargs: Any) -> None:
-        """The first write on a connection, which a server refuses while it is a replica, lacks replicas or is full.
+        """Bind a queue: the first write on a connection, refused by a server that is a replica, lacks some or is full.
 
-        Celery would end the worker for that. It passes, so it is waited for; and told once, however many threads wait.
+        Celery would end the worker for that. It passes, so the thread waits; it is logged once for all that wait.
         """
         while True:
             try:
@@ -124,10 +124,10 @@ class _Claiming(channel.Channel):
             except NoPermissionError as error:
                 raise ImproperlyConfigured(f"the user of REDIS_URL may not do what a worker must: {error}") from None
             except ResponseError as error:
-                if monotonic() - _Claiming.told_at > _TELL_AGAIN:
-                    _Claiming.told_at = monotonic()
+                if monotonic() - _Claiming.refusal_logged_at > _LOG_AGAIN:
+                    _Claiming.refusal_logged_at = monotonic()
                     why = str(error).rpartition("caused error: ")[2]
-                    logger.warning("Redis takes no writes (%.200s); trying on", why)
+                    logger.warning("Redis takes no writes (%.200s); retrying", why)
                 sleep(_REFUSED_PAUSE)
                 maybe_shutdown()
                 # The same name may lead to another server by now.
@@ -183,7 +183,7 @@ class _Claiming(channel.Channel):
         return None if message is None else dumps(message)
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
-        """As kombu does it, and keep how many heard it."""
+        """Publish as kombu does, and keep how many clients received it."""
         self.receivers = None
         if kwargs.get("_publish_batch") is not None:
             super()._put_fanout(exchange, message, routing_key, **kwargs)
@@ -194,7 +194,7 @@ class _Claiming(channel.Channel):
         self.receivers = sum(heard)
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """As kombu does it, every second; where Redis refuses, without a traceback each time: the pump has told it."""
+        """Refresh as kombu does, every second; without a traceback if Redis refuses: that is logged already."""
         with suppress(RedisError):
             super().maybe_refresh_binding_expiry()
 
@@ -208,7 +208,7 @@ class _Claiming(channel.Channel):
 
 
 class Transport(channel.Transport):
-    """Remembers the event loop, for the channels that pump from it."""
+    """Keeps the event loop for the queue consumers of its channels."""
 
     Channel = _Claiming
     hub: Any = None

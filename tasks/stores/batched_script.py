@@ -81,7 +81,7 @@ class BatchedScript:
             raise
 
     def _ask(self, batch: Sequence[_Call]) -> None:
-        """One round trip. redis-py's own pipeline takes as long for the little that is sent here as Redis does."""
+        """Make one round trip. redis-py's own pipeline takes as long for the little that is sent here as Redis does."""
         pool: Any = self._redis.connection_pool
         connection = pool.get_connection()
         try:
@@ -109,7 +109,7 @@ class BatchedScript:
 
 
 def _fail(batch: Sequence[_Call], error: BaseException) -> None:
-    """Those whose reply was read already have it."""
+    """Fail the calls whose reply was not read."""
     for call in batch:
         if not call.done:
             call.failed(error)

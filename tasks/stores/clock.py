@@ -25,13 +25,13 @@ _UNNOTICED: Final = 1.0
 
 
 class Clock(Protocol):
-    """What the time is; ``RedisClock`` is the one that workers have."""
+    """Knows the time; ``RedisClock`` is the one that workers have."""
 
     def now(self) -> datetime: ...
 
 
 def uptime() -> float:
-    """Seconds on a clock that never jumps; where the machine sleeps it goes on, on Linux at least."""
+    """Return the seconds on a clock that never jumps; where the machine sleeps it goes on, on Linux at least."""
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
@@ -64,7 +64,7 @@ class RedisClock:
         self._warned = False
 
     def now(self) -> datetime:
-        """The moment that Redis' clock shows."""
+        """Return the moment that Redis' clock shows."""
         return datetime.fromtimestamp(self._ahead + self._uptime(), UTC)
 
     @property
@@ -94,9 +94,9 @@ class RedisClock:
         if abs(jump) > doubt + error + _UNNOTICED:
             logger.warning("Redis' clock was set %s by %.1f s", "forward" if jump > 0 else "back", abs(jump))
         metrics.CLOCK_OFFSET_SECONDS.set(offset)
-        self._tell(offset)
+        self._warn(offset)
 
-    def _tell(self, offset: float) -> None:
+    def _warn(self, offset: float) -> None:
         apart = abs(offset) >= LARGEST_CLOCK_OFFSET_SECONDS
         if apart and not self._warned:
             logger.warning(

@@ -1,4 +1,4 @@
--- Fences: of which lookups, told apart by task id and index, the result is out. What comes before the scripts that need them.
+-- Fences: the lookups, by task id and index, whose result is out. What comes before the scripts that need them.
 --
 -- A lookup is a whole number of 64 bits (member), in a set that it shares with those of the same 32 bits (bucket), both
 -- of a hash of its task id and index. A small set of whole numbers takes Redis 8 bytes each. Sets are named by the day of

@@ -17,17 +17,17 @@ CLOCK: Final = "lookup:clock"
 
 
 def claim(claim_id: str) -> str:
-    """The hash of one claim: queue, entry, worker, how often it was taken, how many workers died with it."""
+    """Return the key of a claim's hash: queue, entry, worker, how often it was taken, how many workers died with it."""
     return f"lookup:claim:{claim_id}"
 
 
 def given_back(queue: str) -> str:
-    """The list of a queue's released claims; the next one is at its tail."""
+    """Return the key of the list of a queue's released claims; the next one is at its tail."""
     return f"lookup:given-back:{queue}"
 
 
 def delayed(queue: str) -> str:
-    """The sorted set of a queue's claims that wait, by the time in milliseconds at which they are due."""
+    """Return the key of the sorted set of a queue's delayed claims, by the time in milliseconds when they are due."""
     return f"lookup:delayed:{queue}"
 
 
@@ -43,9 +43,9 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def published(task_id: str) -> str:
-    """The set of the indexes that a task has published, as the release before wrote it.
+    """Return the key of the set of the indexes that a task has published, as the release before wrote it.
 
-    An id that is no UUID stands there as its hash.
+    An id that is not a UUID stands there as its hash.
 
     It may say anything: a producer may make the card token the task's id, so as not to ask the same twice.
     """

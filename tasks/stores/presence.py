@@ -1,4 +1,4 @@
-"""Who works: each worker tells Redis every few seconds, so that `cardtoken status` and `health` can be asked."""
+"""What each worker reports of itself to Redis every few seconds, for `cardtoken status` and `health`."""
 
 import json
 import os
@@ -20,7 +20,7 @@ _EXPIRY: Final = 16
 
 
 class Presence:
-    """What one worker tells. ``state`` answers what changes: queues, messages in hand, how long the loop has stood.
+    """Reports of one worker. ``state`` returns what changes: queues, messages in hand, seconds that the loop has stood.
 
     ``stalled`` is asked for the seconds for which calls should have ended and none has.
     """
@@ -50,8 +50,8 @@ class Presence:
             "started_at": format_time(clock.now()),
         }
 
-    def tell(self) -> None:
-        """Say that this worker is there, and how it is."""
+    def report(self) -> None:
+        """Report that this worker is there, and how it is. Raises ``redis.RedisError``."""
         queues, messages, still = self._state()
         fields: dict[Any, Any] = {
             **self._fixed,
@@ -79,7 +79,7 @@ class Presence:
             pipeline.execute()
 
     def leave(self) -> None:
-        """Say that this worker is gone."""
+        """Report that this worker is gone. Raises ``redis.RedisError``."""
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.delete(worker_key(self._worker))
             pipeline.srem(WORKERS, self._worker)

@@ -17,7 +17,7 @@
 --   index, bucket and member of its fence (see fence.lua), seconds after which its stream expires (0: never), lookup_id, status, result,
 --   1 for a dead letter (else 0), and what only a dead letter needs: account, category, code, failed_at, request
 --
--- Answers how many had been published before, then the indexes of those whose key is no stream: these are untouched.
+-- Return how many had been published before, then the indexes of those whose key is no stream: these are untouched.
 
 -- Looked at before anything is written: a script that fails halfway would have set the fence and not published.
 local function holds(key, wanted)

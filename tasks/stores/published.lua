@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  set of the indexes that this task id has published, as the release before wrote it
 -- ARGV     for each lookup: index, bucket, member
--- Answers the indexes of those that are.
+-- Return the indexes of those that are.
 
 local answer = {}
 for i = 1, #ARGV, 3 do

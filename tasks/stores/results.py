@@ -61,7 +61,7 @@ class ResultStore:
         return set(self._published_script(keys=[keys.published(task_id)], args=args))
 
     def publish(self, task_id: str, provider: str, lane: Lane, settled: Sequence[Settled]) -> int:
-        """Publish results, with their dead letters; answers how many of them had been published before.
+        """Publish results, with their dead letters; return how many of them had been published before.
 
         Raises ``redis.RedisError`` when Redis could not be asked; calling again with the same results is safe.
         """
@@ -87,7 +87,7 @@ class ResultStore:
 
 
 def result_of(settled: Settled, task_id: str, provider: str) -> LookupResult:
-    """The record that is published."""
+    """Return the record that is published."""
     lookup, outcome = settled.lookup, settled.outcome
     status = {Found: Status.FOUND, NotFound: Status.NOT_FOUND, Failure: Status.FAILED}[type(outcome)]
     return LookupResult(

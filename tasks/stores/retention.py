@@ -15,7 +15,7 @@ _LONGEST_PAUSE = 60.0
 
 
 class Retention:
-    """The sweep."""
+    """The sweep that trims streams."""
 
     def __init__(self, redis: Redis, results: Bounds, dead_letters: Bounds) -> None:
         self._redis = redis

@@ -4,7 +4,7 @@
 -- KEYS[2]  set of result queues from which a stream that is gone is taken, or "" for none
 -- ARGV[1]  seconds that an entry is kept
 -- ARGV[2]  entries kept at most
--- Answers how many entries were removed.
+-- Return how many entries were removed.
 
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'stream' then

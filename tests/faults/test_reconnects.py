@@ -52,11 +52,11 @@ def test_a_queue_whose_name_somebody_has_taken_stops_no_other(service: Service) 
     service.redis.set("lookup.opay.bulk", "somebody was here")
     ledger = Ledger(service)
     with service.worker() as worker:
-        wait_for_line(worker.child, r"lookup\.opay\.bulk is no list", 10)
+        wait_for_line(worker.child, r"lookup\.opay\.bulk is not a list", 10)
         for number in range(5):
             ledger.send([f"OPAY_TOKEN_visa~beside-{number}"])
         until(lambda: True if len(ledger.found()) == 5 else None)
         service.redis.delete("lookup.opay.bulk")
         ledger.send(["OPAY_TOKEN_visa~free-again"], lane="bulk")
         ledger.settled()
-        assert len([line for line in worker.lines if "is no list" in line]) == 1
+        assert len([line for line in worker.lines if "is not a list" in line]) == 1
