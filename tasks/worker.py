@@ -139,7 +139,7 @@ class Worker:
                 start_http_server(settings.metrics_port, settings.metrics_host, metrics.REGISTRY)
             except OSError as error:
                 raise startup.StartupError(
-                    f"METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be had "
+                    f"METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be used "
                     f"({error.strerror}): give each worker of a host a port of its own, or 0 for none."
                 ) from None
 
