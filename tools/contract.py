@@ -102,7 +102,7 @@ def _asyncapi(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         },
         "deadLetters": {
             "address": DEAD_LETTERS,
-            "description": "A Redis Stream: lookups that failed for a reason that somebody can act on.",
+            "description": "A Redis Stream: lookups that failed for a reason that an operator can act on.",
             "messages": {"deadLetter": {"$ref": "#/components/messages/deadLetter"}},
         },
         "quarantine": {
@@ -167,8 +167,8 @@ _DEAD_LETTER: Final = (
 )  # fmt: skip
 _QUARANTINED: Final = ("queue", "reason", "quarantined_at", "raw")
 _LANES: Final = {
-    Lane.INTERACTIVE: "A Redis list, for lookups that somebody waits for.",
-    Lane.BULK: "A Redis list, for lookups that nobody waits for: tried again for up to an hour.",
+    Lane.INTERACTIVE: "A Redis list, for lookups for which a person waits.",
+    Lane.BULK: "A Redis list, for lookups for which no person waits: retried for up to an hour.",
 }
 
 

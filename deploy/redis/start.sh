@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts Redis with the users of users.acl, whose passwords come from the environment: WORKER_PASSWORD and so on, or
-# from the files that WORKER_PASSWORD_FILE and so on name. They are kept hashed, in a file that nobody else reads.
+# from the files that WORKER_PASSWORD_FILE and so on name. They are kept hashed, in a file that no other user reads.
 # What is given to this script is given to redis-server.
 set -eu
 umask 077
