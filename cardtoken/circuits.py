@@ -7,15 +7,17 @@ from typing import Any, Final
 
 from redis import Redis
 
+from cardtoken import keys
+
 #: Circuits that opened by themselves: name → when one lookup may try again, in milliseconds.
-OPEN: Final = "lookup:circuits"
+OPEN: Final = keys.OPEN_CIRCUITS
 #: Those of them whose provider asked to be left alone: name → category of its answer, and for how many milliseconds.
-ASKED: Final = "lookup:circuits:asked"
+ASKED: Final = keys.ASKED_CIRCUITS
 #: Circuits that somebody holds open: name → until when.
-FORCED: Final = "lookup:circuits:forced"
+FORCED: Final = keys.FORCED_CIRCUITS
 #: Why, and since when, somebody holds a circuit open.
-_REASONS: Final = "lookup:circuits:reasons"
-_COUNTS: Final = "lookup:circuit:"
+_REASONS: Final = keys.CIRCUIT_REASONS
+_COUNTS: Final = keys.CIRCUIT_PREFIX
 
 
 def circuit_name(provider: str, account: str) -> str:

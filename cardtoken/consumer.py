@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from cardtoken.contract import LookupResult, stream_name
+from cardtoken.contract import LookupResult
 from cardtoken.errors import (
     CardTokenError,
     ClosedError,
@@ -16,6 +16,7 @@ from cardtoken.errors import (
     RedisUnavailableError,
     UnreadableResultError,
 )
+from cardtoken.keys import stream_name
 from cardtoken.message import checked_reply_to
 from cardtoken.refusals import may_pass
 from cardtoken.steps import Command, Pause, Steps, ask, pauses

@@ -30,9 +30,6 @@ DEFAULT: Final = "default"
 REPLY_PREFIX: Final = "reply."
 REPLY_EXPIRY: Final = 300
 
-RESULT_STREAM_PREFIX: Final = "token-records:"
-DEAD_LETTERS: Final = "lookup:dead-letters"
-QUARANTINE: Final = "lookup:quarantine"
 #: Header of a message that asks again for what has ended as a dead letter: the task id of then.
 REPLAY_OF: Final = "lookup_replay_of"
 
@@ -291,8 +288,3 @@ class LookupResult(_Model):
     def from_json(cls, data: str | bytes) -> Self:
         """Read an entry's ``result`` field; raises ``pydantic.ValidationError``, which quotes nothing of it."""
         return cls.model_validate_json(data)
-
-
-def stream_name(reply_to: str) -> str:
-    """The Redis Stream in which results for ``reply_to`` are published."""
-    return RESULT_STREAM_PREFIX + reply_to

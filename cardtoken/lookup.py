@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
-from cardtoken.contract import REPLY_PREFIX, Lane, LookupResult, Status, stream_name
+from cardtoken.contract import REPLY_PREFIX, Lane, LookupResult, Status
 from cardtoken.errors import (
     CardTokenError,
     InvalidRequestError,
@@ -14,6 +14,7 @@ from cardtoken.errors import (
     LookupTimeoutError,
     RedisUnavailableError,
 )
+from cardtoken.keys import stream_name
 from cardtoken.message import AnyRequest, message_of, prepared
 from cardtoken.producer import push, receipt
 from cardtoken.steps import Command, Pause, Steps, ask, pauses

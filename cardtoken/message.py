@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cardtoken.contract import MAX_REQUESTS, REPLAY_OF, Lane, LookupRequest, QueueName
 from cardtoken.errors import InvalidRequestError
+from cardtoken.keys import queue_name, task_name
 from cardtoken.nearest import unknown_field
 from cardtoken.providers import PROVIDERS, in_words
 
@@ -117,12 +118,12 @@ def message_of(requests: Sequence[Request], lane: Lane, task_id: str, *, replay_
     ``replay_of`` is the task id under which the same was asked before; the results say it too.
     """
     provider = requests[0].provider
-    queue = f"lookup.{provider}.{lane}"
+    queue = queue_name(provider, lane)
     body = _BODY_HEAD + b",".join(request.text for request in requests) + _BODY_TAIL
     lookups = f"{len(requests)} lookup{'s' if len(requests) > 1 else ''}"
     headers: dict[str, object] = {
         "lang": "py",
-        "task": f"lookup.{provider}",
+        "task": task_name(provider),
         "id": task_id,
         "shadow": None,
         "eta": None,

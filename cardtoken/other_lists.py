@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from redis import Redis, RedisError
 
-OTHER_LISTS: Final = "lookup:other-lists"
+from cardtoken import keys
+
+OTHER_LISTS: Final = keys.OTHER_LISTS
 #: kombu's own separator, and the one of Celery's page on Redis.
 SEPARATORS: Final = ("\x06\x16", ":")
 STEPS: Final = tuple(range(10))

@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from redis import Redis
 
+from cardtoken import keys
+
 #: The ids of the living workers; each has a hash under `worker_key`, which expires when its reports stop.
-WORKERS: Final = "lookup:workers"
+WORKERS: Final = keys.WORKERS
 #: Hash: worker id → when it last reported, and its name and host. Only a worker that ends in order removes itself.
-LAST_REPORTS: Final = "lookup:workers:last-reports"
+LAST_REPORTS: Final = keys.LAST_REPORTS
 #: Seconds for which a worker that has gone silent is remembered.
 REMEMBERED_SECONDS: Final = 86_400.0
 #: Seconds without a report after which a worker counts as silent: two reports are missing.
@@ -26,7 +28,7 @@ LARGEST_CLOCK_OFFSET_SECONDS: Final = 5.0
 
 def worker_key(worker: str) -> str:
     """Return the key of the hash that holds a worker's report."""
-    return f"lookup:worker:{worker}"
+    return keys.worker(worker)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from redis import Redis, ResponseError
 
+from cardtoken import keys
 from cardtoken.circuits import CircuitState, not_closed
-from cardtoken.contract import DEAD_LETTERS, QUARANTINE, RESULT_STREAM_PREFIX, Lane
+from cardtoken.contract import Lane
+from cardtoken.keys import DEAD_LETTERS, LEASES, QUARANTINE, RESULT_QUEUES, RESULT_STREAM_PREFIX, given_back, queue_name
 from cardtoken.other_lists import DEFAULT_PRIORITIES, OtherList, other_lists
 from cardtoken.presence import FleetReport, SilentWorker, WorkerReport, presence
 from cardtoken.providers import PROVIDERS
 
-_RESULT_QUEUES: Final = "lookup:result-queues"
-_LEASES: Final = "lookup:leases"
 #: Bytes of a queue's oldest entry that are worth reading for its age.
 _READABLE = 1 << 20
 
@@ -155,14 +155,14 @@ def look(redis: Redis) -> ServiceStatus:
     there = found.living
     # By Redis' clock, as all that is compared with it.
     now = datetime.fromtimestamp(found.at, UTC)
-    names = [f"lookup.{provider}.{lane}" for provider in PROVIDERS for lane in Lane]
+    names = [queue_name(provider, lane) for provider in PROVIDERS for lane in Lane]
     taken = {queue for worker in there for queue in worker.queues}
     taken |= {queue for worker in found.silent for queue in worker.queues}
     names += sorted(taken - set(names))
     others = other_lists(redis)
     with redis.pipeline(transaction=False) as pipeline:
-        pipeline.zcard(_LEASES)
-        pipeline.zcount(_LEASES, "-inf", found.at * 1000)
+        pipeline.zcard(LEASES)
+        pipeline.zcount(LEASES, "-inf", found.at * 1000)
         pipeline.xlen(DEAD_LETTERS)
         pipeline.xlen(QUARANTINE)
         claimed, overdue, dead, odd = pipeline.execute()
@@ -197,9 +197,9 @@ def _server(redis: Redis) -> Server:
 
 def _queue(redis: Redis, name: str, there: FleetReport, others: Sequence[OtherList], now: datetime) -> Queue:
     with redis.pipeline(transaction=False) as pipeline:
-        for each in (name, *(name + each for each in DEFAULT_PRIORITIES), f"lookup:given-back:{name}"):
+        for each in (name, *(name + each for each in DEFAULT_PRIORITIES), given_back(name)):
             pipeline.llen(each)
-        pipeline.zcard(f"lookup:delayed:{name}")
+        pipeline.zcard(keys.delayed(name))
         *lists, delayed = pipeline.execute()
     consumers = sum(name in worker.queues for worker in there.living)
     silent = tuple(worker.name for worker in there.silent if name in worker.queues)
@@ -223,7 +223,7 @@ def _age(entry: Any, now: datetime) -> float | None:
 
 
 def _result_queues(redis: Redis) -> list[ResultQueue]:
-    found: Any = redis.smembers(_RESULT_QUEUES)
+    found: Any = redis.smembers(RESULT_QUEUES)
     queues = []
     for stream in sorted(each.decode() for each in found):
         try:

@@ -5,11 +5,7 @@ from collections.abc import Iterable
 from kombu import Exchange, Queue
 
 from cardtoken.contract import Lane
-
-
-def queue_name(provider: str, lane: Lane) -> str:
-    """Return the Redis list that holds the messages of a provider's lane."""
-    return f"lookup.{provider}.{lane}"
+from cardtoken.keys import queue_name
 
 
 def queues(providers: Iterable[str]) -> list[Queue]:

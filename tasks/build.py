@@ -8,6 +8,7 @@ from typing import cast
 from redis import Redis
 
 from cardtoken.contract import Lane
+from cardtoken.keys import queue_name, task_name
 from cardtoken.other_lists import suffixes
 from config import celeryconfig, queues
 from config.settings import Configuration, Settings
@@ -122,7 +123,7 @@ def build(
     dead_letters = Bounds(settings.dead_letter_retention, settings.dead_letter_maxlen)
     priorities = suffixes(settings.priority_separators, settings.priority_steps)
     claims = Claims(redis, settings.lease_seconds, settings.max_message_bytes, clock, priorities)
-    names = frozenset(f"lookup.{name}" for name in PROVIDERS)
+    names = frozenset(map(task_name, PROVIDERS))
     # Those of a provider without an account too: a queue added at run time must not fall to the stock transport.
     ours = frozenset(queue.name for queue in queues.queues(PROVIDERS))
     intake = Intake(
@@ -176,11 +177,11 @@ def build(
 
 def _kept_for_interactive(provider: str, settings: Settings, heartbeat: LoopHeartbeat) -> Callable[[], int]:
     """Return a function for the call threads kept from bulk lookups: a quarter, if this worker serves both lanes."""
-    lanes = {queues.queue_name(provider, lane) for lane in Lane}
+    lanes = {queue_name(provider, lane) for lane in Lane}
     return lambda: settings.provider_concurrency // 4 if lanes <= set(heartbeat.queues) else 0
 
 
 def _seconds_blocked(contexts: Mapping[str, ProviderContext]) -> Callable[[str], float | None]:
     """Return a function from a bulk queue to the seconds until its provider may be called, or None if it may now."""
-    admissions = {queues.queue_name(name, Lane.BULK): context.engine.admission for name, context in contexts.items()}
+    admissions = {queue_name(name, Lane.BULK): context.engine.admission for name, context in contexts.items()}
     return lambda queue: admissions[queue].seconds_until_trial() if queue in admissions else None

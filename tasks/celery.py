@@ -30,6 +30,7 @@ from celery.signals import (
 
 from cardtoken.connection import Endpoint
 from cardtoken.contract import Lane
+from cardtoken.keys import queue_name, task_name
 from config import celeryconfig, inherited, queues
 from config.errors import ConfigurationError, refuse
 from config.settings import Configuration, load
@@ -83,7 +84,7 @@ app.config_from_object(celeryconfig)
 app.conf.update(_celery_settings(endpoint))
 app.conf.task_queues = queues.queues(configuration.accounts)
 app.conf.task_routes = {
-    f"lookup.{provider}": {"queue": queues.queue_name(provider, Lane.BULK)} for provider in configuration.accounts
+    task_name(provider): {"queue": queue_name(provider, Lane.BULK)} for provider in configuration.accounts
 }
 
 # Where `celery -A tasks flower` finds its settings, unless the environment names others.

@@ -9,6 +9,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from redis import RedisError
 
 from cardtoken.error_description import describe_error
+from cardtoken.keys import task_name
 from tasks import crash_points
 from tasks.broker.delivery import Delivery
 from tasks.lookups.carried_state import RetryState
@@ -26,7 +27,7 @@ def register(app: Celery, provider: str, processor_of_worker: Callable[[], Messa
     """Add the provider's task to the app. ``processor_of_worker`` is called when a message comes, not before."""
 
     @app.task(
-        name=f"lookup.{provider}",
+        name=task_name(provider),
         bind=True,
         shared=False,  # of this app alone, not of every Celery app of the process
         typing=False,

@@ -14,17 +14,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from cardtoken import __version__
-from cardtoken.contract import (
-    DEAD_LETTERS,
-    MAX_REQUESTS,
-    QUARANTINE,
-    REPLY_EXPIRY,
-    RESULT_STREAM_PREFIX,
-    SCHEMA_VERSION,
-    Lane,
-    LookupRequest,
-    LookupResult,
-)
+from cardtoken.contract import MAX_REQUESTS, REPLY_EXPIRY, SCHEMA_VERSION, Lane, LookupRequest, LookupResult
+from cardtoken.keys import DEAD_LETTERS, QUARANTINE, RESULT_STREAM_PREFIX, queue_name, task_name
 from tasks.providers import PROVIDERS
 
 ROOT: Final = Path(__file__).parent.parent
@@ -76,7 +67,7 @@ def _asyncapi(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         for lane in Lane:
             key = f"{name}{lane.capitalize()}"
             channels[key] = {
-                "address": f"lookup.{name}.{lane}",
+                "address": queue_name(name, lane),
                 "description": _LANES[lane],
                 "messages": {"lookups": {"$ref": f"#/components/messages/{name}Lookups"}},
                 "bindings": {"redis": {}},
@@ -174,7 +165,7 @@ _LANES: Final = {
 
 def _celery_message(provider: str) -> dict[str, Any]:
     return {
-        "name": f"lookup.{provider}",
+        "name": task_name(provider),
         "summary": f"A Celery message (protocol 1 or 2) of the task lookup.{provider}, as kombu writes it to a list.",
         "payload": {
             "type": "object",
@@ -193,7 +184,7 @@ def _celery_message(provider: str) -> dict[str, Any]:
                     "required": ["task", "id"],
                     "properties": {
                         "lang": {"type": "string"},
-                        "task": {"const": f"lookup.{provider}"},
+                        "task": {"const": task_name(provider)},
                         "id": {"type": "string", "minLength": 1, "maxLength": 255, "description": "The task id."},
                         "eta": {"type": ["string", "null"], "format": "date-time"},
                         "expires": {"type": ["string", "number", "null"]},

@@ -4,9 +4,9 @@ import contextlib
 import math
 import threading
 import time
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
+from cardtoken import scripts
 from cardtoken.cli.bulk_messages import BulkMessages
 from cardtoken.cli.bulk_plan import Plan
 from cardtoken.cli.bulk_report import BulkReport
@@ -17,7 +17,8 @@ from cardtoken.cli.progress import BulkProgress
 from cardtoken.cli.redis_wait import RedisWait
 from cardtoken.cli.references import Source
 from cardtoken.cli.silence import Silence
-from cardtoken.contract import Lane, stream_name
+from cardtoken.contract import Lane
+from cardtoken.keys import bulk_pushed, queue_name, stream_name
 
 if TYPE_CHECKING:
     from redis import Redis, RedisError
@@ -62,9 +63,9 @@ class Run:
         self._reply_to = str(journal.head["reply_to"] or f"bulk.{run}")
         self._group = f"bulk-{run}"
         self._task_prefix = f"bulk.{run}:"
-        self._pushed_key = f"lookup:bulk:{run}"
-        self._queues = [f"lookup.{provider}.{lane}" for provider in sorted(plan.providers)]
-        self._script = redis.register_script(files(__package__).joinpath("push_once.lua").read_text(encoding="utf-8"))
+        self._pushed_key = bulk_pushed(run)
+        self._queues = [queue_name(provider, lane) for provider in sorted(plan.providers)]
+        self._script = redis.register_script(scripts.source(__package__, "push_once"))
         #: Ends the pushing and the reading: all is read, or there is nothing to wait for, or something went wrong.
         self._stop = threading.Event()
         #: All is pushed, nothing of it is left in Redis, and no result comes.

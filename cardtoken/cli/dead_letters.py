@@ -11,7 +11,8 @@ from cardtoken.cli.one_off_queues import asked_for, is_one_off
 from cardtoken.cli.replay import Replayer, parsed
 from cardtoken.cli.stream_choice import F, StreamEntry, ages
 from cardtoken.cli.stream_commands import KeptStream, Selection, batches, confirmation, listing, refused
-from cardtoken.contract import DEAD_LETTERS, Lane
+from cardtoken.contract import Lane
+from cardtoken.keys import DEAD_LETTERS
 from cardtoken.providers import PROVIDERS
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """``cardtoken quarantine``: queue entries that are not messages, kept byte for byte."""
 
 import base64
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -11,7 +10,8 @@ from cardtoken.cli.entries import Entry, moment
 from cardtoken.cli.exit_codes import Exit
 from cardtoken.cli.stream_choice import F, StreamEntry, ages
 from cardtoken.cli.stream_commands import KeptStream, Selection, confirmation, listing, mover, refused
-from cardtoken.contract import QUARANTINE
+from cardtoken.keys import QUARANTINE
+from cardtoken.scripts import source
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -21,7 +21,7 @@ _AT_ONCE: Final = 20
 
 
 def _read(redis: "Redis", start: str, end: str, count: int) -> list[StreamEntry]:
-    script = files(__package__).joinpath("look.lua").read_text(encoding="utf-8")
+    script = source(__package__, "look")
     found: Any = redis.eval(script, 1, QUARANTINE, start, end, str(min(count, _AT_ONCE)))
     return [StreamEntry(name.decode(), _fields(fields)) for name, fields in found]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cardtoken.cli.one_off_queues import is_one_off
 from cardtoken.cli.stream_choice import StreamEntry
 from cardtoken.cli.stream_commands import mover
-from cardtoken.contract import DEAD_LETTERS, Lane
+from cardtoken.contract import Lane
+from cardtoken.keys import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from redis import Redis

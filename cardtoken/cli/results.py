@@ -77,8 +77,8 @@ def _looked_at(context: Context, reply_to: str, *, new: bool, follow: bool) -> "
     """Return the entries of a result queue, without taking them; an entry that is not a result is passed over."""
     from redis import RedisError
 
-    from cardtoken.contract import stream_name
     from cardtoken.errors import UnreadableResultError
+    from cardtoken.keys import stream_name
     from cardtoken.stream_entries import read_result
 
     redis, stream = context.redis(), stream_name(reply_to)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from cardtoken.cli.context import Context
 from cardtoken.cli.exit_codes import Exit
 from cardtoken.cli.stream_choice import Choice, F, Read, StreamEntry
+from cardtoken.scripts import source
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -169,7 +169,7 @@ def refused(question: str, *, yes: bool, dry_run: bool) -> Exit | None:
 
 def mover(redis: "Redis") -> "Script":
     """Return the script that puts an entry on a queue and takes what it was made of out of a stream."""
-    return redis.register_script(files(__package__).joinpath("move.lua").read_text(encoding="utf-8"))
+    return redis.register_script(source(__package__, "move"))
 
 
 def batches(entries: Iterable[StreamEntry], size: int) -> Iterator[list[StreamEntry]]:

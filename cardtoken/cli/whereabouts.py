@@ -1,15 +1,16 @@
 """Where the messages of a bulk run are, and why no result comes."""
 
 from collections.abc import Iterable
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
+
+from cardtoken import keys
+from cardtoken.scripts import source
 
 if TYPE_CHECKING:
     from redis import Redis
 
     from cardtoken.circuits import CircuitState
 
-_LEASES: Final = "lookup:leases"
 #: Entries that are searched at a time: each may be of some 100 kB, and Redis does nothing else meanwhile.
 _AT_ONCE: Final = 100
 
@@ -20,10 +21,10 @@ def are_there_any(redis: "Redis", queues: Iterable[str], text: str) -> bool:
     Messages move meanwhile, so False is to be believed when it is said twice. Raises ``redis.RedisError``.
     """
     places = [(queue, "entries") for queue in queues]
-    places += [(f"lookup:given-back:{queue}", "ids") for queue in queues]
-    places += [(f"lookup:delayed:{queue}", "due") for queue in queues]
-    script = redis.register_script(files(__package__).joinpath("search.lua").read_text(encoding="utf-8"))
-    for key, kind in (*places, (_LEASES, "due")):
+    places += [(keys.given_back(queue), "ids") for queue in queues]
+    places += [(keys.delayed(queue), "due") for queue in queues]
+    script = redis.register_script(source(__package__, "search"))
+    for key, kind in (*places, (keys.LEASES, "due")):
         start, read = 0, _AT_ONCE
         while read == _AT_ONCE:
             answer: Any = script(keys=[key], args=[kind, start, start + _AT_ONCE - 1, text])
@@ -47,7 +48,7 @@ def why_quiet(redis: "Redis", queues: Iterable[str]) -> str:
     if alone := [queue for queue in queues if queue not in consumed]:
         return f"No living worker takes from {', '.join(alone)}: `cardtoken status` shows more."
     waiting = sum(redis.llen(queue) for queue in queues)
-    delayed = sum(redis.zcard(f"lookup:delayed:{queue}") for queue in queues)
+    delayed = sum(redis.zcard(keys.delayed(queue)) for queue in queues)
     return (
         f"Workers are there; {waiting:,} messages wait, {delayed:,} are tried again later. `cardtoken status` shows "
         "more. Where workers have RESULT_QUEUES, name one of these with --reply-to."

@@ -9,6 +9,7 @@
 -- ARGV[5]  lists by priority of each queue
 -- ARGV[6]  longest entry that is handed out, in bytes; what a worker has deferred itself may be longer
 -- then the queues' names
+-- Beside KEYS it uses the claims (CLAIM .. id) whose ids it takes from these lists, and new ones.
 --
 -- Return the milliseconds until the next delayed claim is due (-1: there is none), then seven for each claim:
 -- id, queue, workers that have died on it, times it has been taken, milliseconds since it was first taken, 1 if a
@@ -35,7 +36,7 @@ local function attempt(...)
 end
 
 local function take(id)
-  local key = 'lookup:claim:' .. id
+  local key = CLAIM .. id
   if redis.call('HEXISTS', key, 'entry') == 0 then
     redis.call('UNLINK', key)
     return false
@@ -85,7 +86,7 @@ local function take_one(queue)
     if entry then
       id = ARGV[4] .. string.format('%.0f', made)
       made = made + 1
-      redis.call('HSET', 'lookup:claim:' .. id, 'queue', ARGV[HEAD + queue], 'entry', entry)
+      redis.call('HSET', CLAIM .. id, 'queue', ARGV[HEAD + queue], 'entry', entry)
       return take(id)
     end
   end

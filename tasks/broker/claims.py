@@ -12,17 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.resources import files
 from typing import Any
 from uuid import uuid4
 
 from redis import Redis
 
+from cardtoken import keys
 from cardtoken.other_lists import DEFAULT_PRIORITIES
+from cardtoken.scripts import source
 from tasks import crash_points
 from tasks.broker.leases import Leases
 from tasks.broker.settlements import Settlements
-from tasks.stores import keys
 from tasks.stores.clock import RedisClock
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,7 @@ class Claims:
         #: Called when there is something to settle or to claim; the event loop sets it to wake itself.
         self.wake: Callable[[], None] = lambda: None
         self._scripts = {
-            name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
-            for name in ("claim", "delay", "suspect", "recover")
+            name: redis.register_script(source(__package__, name)) for name in ("claim", "delay", "suspect", "recover")
         }
         self._redis = redis
 
@@ -208,13 +207,13 @@ class Claims:
     def postpone(self, claim: Claim, due: datetime) -> None:
         """Let a claim wait in Redis until it is due."""
         args: list[Any] = [claim.id, self._milliseconds_until(due), claim.queue]
-        self._scripts["delay"](keys=[keys.LEASES, keys.delayed(claim.queue)], args=args)
+        self._scripts["delay"](keys=[keys.LEASES, keys.delayed(claim.queue), keys.claim(claim.id)], args=args)
         self.forget(claim.id)
 
     def defer(self, claim_id: str, queue: str, entry: bytes, due: datetime) -> None:
         """Put a new entry that waits in Redis until it is due; once, however often it is said with the same id."""
         args: list[Any] = [claim_id, self._milliseconds_until(due), queue, entry]
-        self._scripts["delay"](keys=[keys.LEASES, keys.delayed(queue)], args=args)
+        self._scripts["delay"](keys=[keys.LEASES, keys.delayed(queue), keys.claim(claim_id)], args=args)
         self.wake()
 
     def mark_running(self, claim_id: str, index: int) -> None:

@@ -2,6 +2,7 @@
 --
 -- KEYS[1]  leases
 -- KEYS[2]  delayed claims of its queue, by due time
+-- KEYS[3]  the claim
 -- ARGV[1]  claim id
 -- ARGV[2]  milliseconds from now until it is due
 -- ARGV[3]  queue
@@ -9,7 +10,7 @@
 --
 -- Return 0 where there was nothing to do: another worker holds it, or it was put before and the answer got lost.
 
-local key = 'lookup:claim:' .. ARGV[1]
+local key = KEYS[3]
 if ARGV[4] then
   if redis.call('EXISTS', key) == 1 then
     return 0

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 from redis import Redis
 
-from tasks.stores import keys
+from cardtoken import keys
+from cardtoken.scripts import source
 from tasks.stores.clock import RedisClock, uptime
 from tasks.telemetry import metrics
 
@@ -29,16 +29,17 @@ class Leases:
         self._renewed_at: float | None = None
         self._patient_until = 0.0
         self._scripts = {
-            name: redis.register_script(files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
-            for name in ("renew", "expire", "repair")
+            name: redis.register_script(source(__package__, name)) for name in ("renew", "expire", "repair")
         }
 
     def renew(self, claim_ids: Sequence[str]) -> set[str]:
         """Renew the leases of these claims; return those that this worker holds no longer."""
         lost: set[str] = set()
         for start in range(0, len(claim_ids), _CHUNK):
-            args: list[Any] = [self._worker, int(self._lease * 1000), *claim_ids[start : start + _CHUNK]]
-            lost.update(id_.decode() for id_ in self._scripts["renew"](keys=[keys.LEASES], args=args))
+            some = claim_ids[start : start + _CHUNK]
+            args: list[Any] = [self._worker, int(self._lease * 1000), *some]
+            redis_keys = [keys.LEASES, *map(keys.claim, some)]
+            lost.update(id_.decode() for id_ in self._scripts["renew"](keys=redis_keys, args=args))
         return lost
 
     def repair(self, queues: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ ends on the successor, and only there is it known what is missing.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tasks.stores import keys
+from tasks.stores import fences
 
 
 @dataclass(slots=True)
@@ -30,4 +30,4 @@ class Proof:
 
 
 def _fences(lookups: Iterable[tuple[str, int]]) -> list[int]:
-    return [part for task_id, index in lookups for part in keys.fence(task_id, index)]
+    return [part for task_id, index in lookups for part in fences.fence(task_id, index)]

@@ -3,6 +3,7 @@
 -- KEYS[1]  leases: claim id → when its lease runs out
 -- ARGV[1]  worker
 -- then the ids of the claims that it knows of
+-- Beside KEYS it uses the claims (CLAIM .. id) that have leases, and their queues' lists of released ones (GIVEN_BACK .. queue).
 --
 -- Return how many went back to the front of their queues.
 
@@ -12,10 +13,10 @@ for i = 2, #ARGV do
 end
 local back = 0
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local found = redis.call('HMGET', 'lookup:claim:' .. id, 'worker', 'queue')
+  local found = redis.call('HMGET', CLAIM .. id, 'worker', 'queue')
   if found[1] == ARGV[1] and found[2] and not known[id] then
     redis.call('ZREM', KEYS[1], id)
-    redis.call('RPUSH', 'lookup:given-back:' .. found[2], id)
+    redis.call('RPUSH', GIVEN_BACK .. found[2], id)
     back = back + 1
   end
 end

@@ -6,6 +6,7 @@
 -- then for each of them: claim id, claim id of the entry that goes on with it ("": none), number of lookups that were
 --   published and of lookups that go on, then bucket and member of the fence of each
 -- then the ids of claims that are released
+-- Beside KEYS it uses these claims (CLAIM .. id), and the list of released ones (GIVEN_BACK .. queue) of the queue that each says.
 --
 -- An ended claim is gone, also where another worker holds it now: its results are out. Where they are not, because they went with a primary
 -- that was replaced, or what goes on with it did, it goes back to be worked on again. A claim is released only by the
@@ -27,9 +28,9 @@ local function are_out(count)
 end
 
 local function give_back(id)
-  local key = 'lookup:claim:' .. id
+  local key = CLAIM .. id
   if redis.call('HGET', key, 'worker') == ARGV[1] and redis.call('ZREM', KEYS[1], id) == 1 then
-    redis.call('RPUSH', 'lookup:given-back:' .. redis.call('HGET', key, 'queue'), id)
+    redis.call('RPUSH', GIVEN_BACK .. redis.call('HGET', key, 'queue'), id)
     return 1
   end
   return 0
@@ -41,9 +42,9 @@ for _ = 1, tonumber(ARGV[2]) do
   at = at + 4
   local over = are_out(tonumber(published))
   local went_on = are_out(tonumber(deferred))
-  if over and (went_on or redis.call('EXISTS', 'lookup:claim:' .. deferral) == 1) then
+  if over and (went_on or redis.call('EXISTS', CLAIM .. deferral) == 1) then
     redis.call('ZREM', KEYS[1], id)
-    redis.call('UNLINK', 'lookup:claim:' .. id)
+    redis.call('UNLINK', CLAIM .. id)
   else
     missing = missing + give_back(id)
   end

@@ -5,14 +5,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from importlib.resources import files
 from typing import Final, TypeVar
 
 from redis import Redis
 
+from cardtoken import keys
+from cardtoken.scripts import source
 from tasks import crash_points
 from tasks.broker.proof import Proof
-from tasks.stores import keys
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -31,9 +31,7 @@ class Settlements:
         self._proofs: dict[str, Proof] = {}
         self._ended: deque[tuple[str, Proof]] = deque()
         self._released: deque[str] = deque()
-        fences = files("tasks.stores").joinpath("fence.lua").read_text(encoding="utf-8")
-        settle = files(__package__).joinpath("settle.lua").read_text(encoding="utf-8")
-        self._script = redis.register_script(fences + settle)
+        self._script = redis.register_script(source("tasks.stores", "fence") + source(__package__, "settle"))
 
     def __bool__(self) -> bool:
         """Return whether there is anything to report."""

@@ -10,7 +10,6 @@ import math
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
-from importlib.resources import files
 from time import monotonic
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from redis import Redis, RedisError
 
 from cardtoken.circuits import ASKED, FORCED, OPEN, circuit_key, circuit_name, whole
 from cardtoken.contract import Category
+from cardtoken.scripts import source
 from tasks.calls.admission import Circuit
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Circuits:
 
     def __init__(self, redis: Redis, patience: float) -> None:
         self._redis = redis
-        self._script = redis.register_script(files(__package__).joinpath("circuit.lua").read_text(encoding="utf-8"))
+        self._script = redis.register_script(source(__package__, "circuit"))
         self._settings = [WINDOW * 1000, VOLUME, SHARE, FIRST * 1000, LONGEST * 1000, patience * 1000]
         self._lock = threading.Lock()
         #: By name; a circuit that is not here is closed.

@@ -4,7 +4,8 @@
 -- of a hash of its task id and index. A small set of whole numbers takes Redis 8 bytes each. Sets are named by the day of
 -- their fences, and kept until a day after its end: a lookup is looked for in today's, yesterday's, and, as the clock may
 -- have been set, tomorrow's. A set that is full is left as it is, and what belongs there goes to the next level, of twice
--- as many sets: so they stay small at any volume, and few where there are few lookups.
+-- as many sets: so they stay small at any volume, and few where there are few lookups. Their names (FENCE .. day, level and
+-- bucket) depend on the day by Redis' clock and on what is full, so they are not among KEYS.
 
 local DAY, FULL, BUCKETS = 86400, 512, 512
 local now = tonumber(redis.call('TIME')[1])
@@ -14,7 +15,7 @@ local today = math.floor(now / DAY)
 local function seek(day, bucket, member)
   local level = 0
   while true do
-    local key = 'lookup:fence:' .. day .. ':' .. level .. ':' .. bucket % (BUCKETS * 2 ^ level)
+    local key = FENCE .. day .. ':' .. level .. ':' .. bucket % (BUCKETS * 2 ^ level)
     if redis.call('SISMEMBER', key, member) == 1 then
       return true
     end

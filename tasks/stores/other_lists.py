@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from redis import Redis
 
+from cardtoken import keys
 from cardtoken.other_lists import DEFAULT_PRIORITIES, OTHER_LISTS
-from tasks.stores import keys
 
 #: Seconds between two looks.
 PAUSE: Final = 5.0

@@ -1,12 +1,13 @@
 """Rate limits, shared by the fleet: permits to call an account of a provider, each for a slot of its own."""
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any, Final
 
 from redis import Redis, RedisError
 
 from cardtoken.contract import Lane
+from cardtoken.keys import rate
+from cardtoken.scripts import source
 from tasks.calls.admission import Reservation
 
 #: How many seconds ahead slots are reserved; the caller blocks until its slot.
@@ -21,7 +22,7 @@ class RateLimits:
     def __init__(self, redis: Redis, rates: Mapping[str, float], interactive_share: float) -> None:
         self._rates = rates
         self._share = interactive_share
-        self._script = redis.register_script(files(__package__).joinpath("permits.lua").read_text(encoding="utf-8"))
+        self._script = redis.register_script(source(__package__, "permits"))
 
     def limits(self, provider: str) -> bool:
         """Return whether this provider has a limit."""
@@ -29,12 +30,12 @@ class RateLimits:
 
     def reserve(self, provider: str, account: str, lane: Lane, wanted: int) -> Reservation:
         """Reserve up to ``wanted`` permits. While Redis cannot be reached, calls are made without a limit."""
-        rate = self._rates[provider]
-        kept = rate * self._share
+        limit = self._rates[provider]
+        kept = limit * self._share
         wanted = min(wanted, _MOST_AT_ONCE)
-        args: list[Any] = [lane, wanted, rate - kept, kept, int(_AHEAD[lane] * 1e6), int(max(_AHEAD.values()) * 1e6)]
+        args: list[Any] = [lane, wanted, limit - kept, kept, int(_AHEAD[lane] * 1e6), int(max(_AHEAD.values()) * 1e6)]
         try:
-            wait, *moments = self._script(keys=[f"lookup:rate:{provider}:{account}"], args=args)
+            wait, *moments = self._script(keys=[rate(provider, account)], args=args)
         except (RedisError, OSError):
             return Reservation((0.0,) * wanted)
         return Reservation(tuple(moment / 1e6 for moment in moments), int(wait) / 1e6)

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from redis import Redis
 
-from cardtoken import __version__
+from cardtoken import __version__, keys
 from cardtoken.contract import format_time
 from cardtoken.presence import LAST_REPORTS, REMEMBERED_SECONDS, WORKERS, worker_key
-from tasks.stores import keys
+from tasks.stores import fences
 from tasks.stores.clock import RedisClock
 
 #: Seconds between two reports, and after which the hash of a worker that reports no more expires.
@@ -103,7 +103,7 @@ def forget_dead_workers(redis: Redis) -> None:
     if gone := [worker for worker, there in zip(ids, present, strict=True) if not there]:
         if not set(gone) <= redis.smembers(keys.FENCE_READERS):
             # One of the release before, which may only be frozen: for a day it may look for its own fences.
-            redis.set(keys.FENCES, seconds + keys.FENCE_SECONDS)
+            redis.set(keys.FENCES, seconds + fences.FENCE_SECONDS)
         redis.srem(WORKERS, *gone)
         redis.srem(keys.FENCE_READERS, *gone)
     read = {worker: json.loads(text) for worker, text in reports.items()}

@@ -2,13 +2,14 @@
 --
 -- KEYS[1]  leases
 -- KEYS[2]  quarantine
+-- KEYS[3]  the claim
 -- ARGV[1]  claim id
 -- ARGV[2]  entries that the quarantine keeps at most
 -- ARGV[3]  longest entry that is kept whole, in bytes
 -- ARGV[4]  bytes that are kept of a longer one
 -- ARGV[5]  reason, ARGV[6] time
 
-local key = 'lookup:claim:' .. ARGV[1]
+local key = KEYS[3]
 local found = redis.call('HMGET', key, 'queue', 'entry')
 local queue, entry = found[1], found[2]
 local length = #(entry or '')

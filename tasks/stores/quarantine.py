@@ -1,11 +1,10 @@
 """Where queue entries go that no worker can take: kept byte for byte, for someone to look at."""
 
-from importlib.resources import files
-
 from redis import Redis
 
-from cardtoken.contract import QUARANTINE, format_time
-from tasks.stores import keys
+from cardtoken import keys
+from cardtoken.contract import format_time
+from cardtoken.scripts import source
 from tasks.stores.clock import Clock
 from tasks.stores.results import Bounds
 
@@ -20,7 +19,7 @@ class Quarantine:
     def __init__(self, redis: Redis, bounds: Bounds, clock: Clock) -> None:
         self._clock = clock
         self._bounds = bounds
-        self._script = redis.register_script(files(__package__).joinpath("quarantine.lua").read_text(encoding="utf-8"))
+        self._script = redis.register_script(source(__package__, "quarantine"))
 
     def add(self, claim_id: str, reason: str) -> None:
         """Move a claimed entry here; raises ``redis.RedisError`` when Redis could not be asked.
@@ -29,4 +28,4 @@ class Quarantine:
         """
         when = format_time(self._clock.now())
         limits = [self._bounds.length, _LARGEST_WHOLE, _BEGINNING]
-        self._script(keys=[keys.LEASES, QUARANTINE], args=[claim_id, *limits, reason, when])
+        self._script(keys=[keys.LEASES, keys.QUARANTINE, keys.claim(claim_id)], args=[claim_id, *limits, reason, when])

@@ -4,13 +4,12 @@ import json
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from redis import Redis
 
+from cardtoken import keys
 from cardtoken.contract import (
-    DEAD_LETTERS,
     REPLY_EXPIRY,
     REPLY_PREFIX,
     Category,
@@ -19,12 +18,13 @@ from cardtoken.contract import (
     LookupResult,
     Status,
     format_time,
-    stream_name,
 )
+from cardtoken.keys import DEAD_LETTERS, stream_name
 from cardtoken.presence import WORKERS
+from cardtoken.scripts import source
 from tasks.lookups.lookup import Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound
-from tasks.stores import keys
+from tasks.stores import fences
 from tasks.stores.batched_script import BatchedScript
 
 logger = logging.getLogger(__name__)
@@ -48,17 +48,13 @@ class ResultStore:
         self._redis = redis
         self._results = results
         self._dead_letters = dead_letters
-        fence, publish, published = (
-            files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
-            for name in ("fence", "publish", "published")
-        )
-        self._publish_script = BatchedScript(redis, fence + publish)
-        self._published_script = redis.register_script(fence + published)
+        self._publish_script = BatchedScript(redis, source(__package__, "fence", "publish"))
+        self._published_script = redis.register_script(source(__package__, "fence", "published"))
 
     def published(self, task_id: str, indexes: Collection[int]) -> set[int]:
         """Return those of a task's indexes whose results are out already. Raises ``redis.RedisError``."""
-        args = [value for index in indexes for value in (index, *keys.fence(task_id, index))]
-        return set(self._published_script(keys=[keys.published(task_id)], args=args))
+        args = [value for index in indexes for value in (index, *fences.fence(task_id, index))]
+        return set(self._published_script(keys=[fences.published(task_id)], args=args))
 
     def publish(self, task_id: str, provider: str, lane: Lane, settled: Sequence[Settled]) -> int:
         """Publish results, with their dead letters; return how many of them had been published before.
@@ -72,10 +68,17 @@ class ResultStore:
 
     def _publish(self, task_id: str, provider: str, lane: Lane, settled: Sequence[Settled], stray: bool = False) -> int:
         streams = ["" if stray else stream_name(each.lookup.reply_to) for each in settled]
-        args: list[Any] = [keys.FENCE_SECONDS, self._results.length, self._dead_letters.length, task_id, provider, lane]
+        args: list[Any] = [
+            fences.FENCE_SECONDS,
+            self._results.length,
+            self._dead_letters.length,
+            task_id,
+            provider,
+            lane,
+        ]
         for each in settled:
             args += _fields(each, task_id, provider, stray)
-        redis_keys = [keys.published(task_id), keys.RESULT_QUEUES, DEAD_LETTERS]
+        redis_keys = [fences.published(task_id), keys.RESULT_QUEUES, DEAD_LETTERS]
         redis_keys += [keys.FENCES, WORKERS, keys.FENCE_READERS, keys.SWEEP_LOCK, *streams]
         suppressed, *strays = self._publish_script.call(redis_keys, args)
         if strays:
@@ -120,7 +123,7 @@ def _fields(settled: Settled, task_id: str, provider: str, stray: bool) -> list[
     lookup, outcome = settled.lookup, settled.outcome
     result = result_of(settled, task_id, provider)
     expiry = REPLY_EXPIRY if lookup.reply_to.startswith(REPLY_PREFIX) else 0
-    fence = keys.fence(task_id, lookup.index)
+    fence = fences.fence(task_id, lookup.index)
     fields: list[Any] = [lookup.index, *fence, expiry, lookup.lookup_id, result.status, result.to_json()]
     failure = outcome if isinstance(outcome, Failure) else None
     if not stray and not (failure and failure.category.actionable):

@@ -1,12 +1,12 @@
 """Keeps every stream to its age and length, quiet ones too, by a sweep that one worker of the fleet does at a time."""
 
-from importlib.resources import files
 from typing import Any
 
 from redis import Redis
 
-from cardtoken.contract import DEAD_LETTERS, QUARANTINE
-from tasks.stores import keys
+from cardtoken import keys
+from cardtoken.keys import DEAD_LETTERS, QUARANTINE
+from cardtoken.scripts import source
 from tasks.stores.presence import forget_dead_workers
 from tasks.stores.results import Bounds
 
@@ -21,7 +21,7 @@ class Retention:
         self._redis = redis
         self._results = results
         self._dead_letters = dead_letters
-        self._script = redis.register_script(files(__package__).joinpath("sweep.lua").read_text(encoding="utf-8"))
+        self._script = redis.register_script(source(__package__, "sweep"))
         #: Seconds after which a sweep is due again.
         self.pause = min(_LONGEST_PAUSE, max(0.5, min(results.seconds, dead_letters.seconds) / 10))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cardtoken.contract import DEAD_LETTERS
+from cardtoken.keys import DEAD_LETTERS
 from sandbox.service import Service
 from sandbox.waiting import until
 from tests.cli.terminal import Terminal, piped

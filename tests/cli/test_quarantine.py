@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cardtoken.contract import QUARANTINE
+from cardtoken.keys import QUARANTINE
 from sandbox.service import Service
 from sandbox.waiting import until
 from tests.cli.terminal import Terminal, piped

@@ -17,7 +17,7 @@ from sandbox.redis_server import RedisServer
 from tasks.lookups.lookup import Settled
 from tasks.lookups.outcomes import Failure
 from tasks.lookups.reader import RequestReader
-from tasks.stores import keys
+from tasks.stores import fences
 from tasks.stores.presence import forget_dead_workers
 from tasks.stores.results import Bounds, ResultStore
 
@@ -64,8 +64,8 @@ def test_every_publication_is_refused_the_second_time_at_any_volume(
     redis: Any, store: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if each bucket had the lookups of hundreds: all have the same one.
-    own = keys.fence
-    monkeypatch.setattr(keys, "fence", lambda task_id, index: (7, own(task_id, index)[1]))
+    own = fences.fence
+    monkeypatch.setattr(fences, "fence", lambda task_id, index: (7, own(task_id, index)[1]))
     tasks = [f"task-{number}" for number in range(4)]
     assert [publish(store, task, 400) for task in tasks] == [0] * 4
     assert [publish(store, task, 400) for task in tasks] == [400] * 4
@@ -87,7 +87,7 @@ def test_a_fence_holds_over_midnight_and_where_the_clock_was_set(
 
 
 def test_different_lookups_have_different_fences() -> None:
-    found = {keys.fence(task, index) for task, index in itertools.product(("a", "b", "a:1", "1"), range(500))}
+    found = {fences.fence(task, index) for task, index in itertools.product(("a", "b", "a:1", "1"), range(500))}
     assert len(found) == 2000
     assert all(0 <= bucket < 1 << 32 and -(1 << 63) <= member < 1 << 63 for bucket, member in found)
 
@@ -96,8 +96,8 @@ def test_a_user_of_redis_who_may_not_count_members_publishes_all_the_same(
     redis_server: RedisServer, redis: Any, store: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis.acl_setuser("upgraded", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-scard"])
-    own = keys.fence
-    monkeypatch.setattr(keys, "fence", lambda task_id, index: (7, own(task_id, index)[1]))
+    own = fences.fence
+    monkeypatch.setattr(fences, "fence", lambda task_id, index: (7, own(task_id, index)[1]))
     try:
         with Redis.from_url(redis_server.url, username="upgraded", password="") as upgraded:
             store = ResultStore(upgraded, Bounds(60, 1), Bounds(60, 1))

@@ -17,8 +17,8 @@ from cardtoken.contract import (
     LookupResult,
     Status,
     TokenRecord,
-    stream_name,
 )
+from cardtoken.keys import stream_name
 from cardtoken.providers import AfterpayRequest, OpayRequest
 from cardtoken.secret import CardToken
 

@@ -3,7 +3,8 @@
 import re
 
 from cardtoken.contract import Lane
-from config.queues import queue_name, queues
+from cardtoken.keys import queue_name
+from config.queues import queues
 from config.settings import Settings
 from sandbox.environment import ROOT
 from tasks.providers import PROVIDERS
