@@ -19,7 +19,7 @@ from cardtoken.errors import (
 from cardtoken.keys import stream_name
 from cardtoken.message import checked_reply_to
 from cardtoken.refusals import may_pass
-from cardtoken.steps import Command, Pause, Steps, ask, pauses
+from cardtoken.steps import BACKOFF, Command, Pause, Steps, ask
 from cardtoken.stream_entries import Entry, claimed, of_one_stream, read_result
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class ResultReader:
             logger.warning("%d handled results are not acknowledged: they will be delivered again", len(self._done))
 
     def _next(self) -> Steps[LookupResult | None]:
-        tries, end = pauses(), time.monotonic() + self._patience
+        tries, end = BACKOFF.pauses(), time.monotonic() + self._patience
         while not (self._what.stop and self._what.stop.is_set()):
             try:
                 if self._is_stale():
@@ -122,7 +122,7 @@ class ResultReader:
                     return None
                 if self._away:
                     logger.info("reading %s goes on", self._stream)
-                tries, self._reached, self._away = pauses(), True, False
+                tries, self._reached, self._away = BACKOFF.pauses(), True, False
             except (RedisUnavailableError, RedisRefusedError) as error:
                 if not self._may_wait(error, end):
                     raise

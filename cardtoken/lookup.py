@@ -17,7 +17,7 @@ from cardtoken.errors import (
 from cardtoken.keys import stream_name
 from cardtoken.message import AnyRequest, message_of, prepared
 from cardtoken.producer import push, receipt
-from cardtoken.steps import Command, Pause, Steps, ask, pauses
+from cardtoken.steps import BACKOFF, Command, Pause, Steps, ask
 from cardtoken.stream_entries import of_one_stream, read_result
 
 
@@ -63,7 +63,7 @@ class _Waiting:
 
     def result(self, end: float, wait: float) -> Steps[LookupResult | None]:
         """The result; None once the clock shows ``end``."""
-        tries = pauses()
+        tries = BACKOFF.pauses()
         while (left := end - time.monotonic()) > 0:
             block = max(1, int(min(left, wait) * 1000))
             command: Command = ("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", self._stream, "0")
@@ -73,7 +73,7 @@ class _Waiting:
                 self.trouble = error
                 yield Pause(min(left, next(tries)))
                 continue
-            self.trouble, tries = None, pauses()
+            self.trouble, tries = None, BACKOFF.pauses()
             for _, fields in entries:
                 return read_result(fields or {})
         return None

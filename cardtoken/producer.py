@@ -20,7 +20,7 @@ from cardtoken.message import (
     message_of,
     prepared,
 )
-from cardtoken.steps import Command, Pause, Steps, ask, ask_all, pauses
+from cardtoken.steps import BACKOFF, Command, Pause, Steps, ask, ask_all
 
 #: Pushed in one round trip: enough to make the way there and back cheap, little enough to be no burden to Redis.
 _WINDOW_MESSAGES: Final = 8
@@ -141,7 +141,7 @@ class Sender:
             return wanted
         if queue not in self._lengths:
             self._lengths[queue] = yield from ask(("LLEN", queue), self._patience)
-        for pause in pauses():
+        for pause in BACKOFF.pauses():
             if self._lengths[queue] < self._limit:
                 break
             began = time.monotonic()

@@ -3,14 +3,14 @@
 A client of either kind runs the same generator. It differs in nothing but how it asks Redis and how it waits.
 """
 
-import random
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import redis
 
+from cardtoken.backoff import Backoff
 from cardtoken.bounded import UnusableServerError
 from cardtoken.errors import RedisRefusedError, RedisUnavailableError
 from cardtoken.refusals import code_of, text_of
@@ -18,8 +18,8 @@ from cardtoken.refusals import code_of, text_of
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
 
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 1.0
+#: Between attempts to reach Redis.
+BACKOFF: Final = Backoff(0.05, 1.0, jitter=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,6 @@ class Pause:
 Steps = Generator[Ask | Pause, Any, T]
 
 
-def pauses() -> Iterator[float]:
-    """Seconds to wait before each further try: doubling, bounded, and scattered so that not all come back at once."""
-    pause = _FIRST_PAUSE
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        pause = min(2 * pause, _LONGEST_PAUSE)
-
-
 def ask_all(commands: Sequence[Command], patience: float, *, tidying: bool = False) -> Steps[list[Any]]:
     """The answers to commands; while Redis is away they are all sent again, for ``patience`` seconds.
 
@@ -58,7 +50,7 @@ def ask_all(commands: Sequence[Command], patience: float, *, tidying: bool = Fal
     """
     step = Ask(commands, tidying)
     end = time.monotonic() + patience
-    for pause in pauses():
+    for pause in BACKOFF.pauses():
         try:
             answers = yield step
         except UnusableServerError as error:

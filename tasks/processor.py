@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from redis import RedisError
 
+from cardtoken.backoff import Backoff
 from cardtoken.contract import Category, Lane
 from cardtoken.error_description import describe_error
 from tasks import crash_points
@@ -34,9 +35,8 @@ from tasks.telemetry.observer import Observer, retried
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Seconds between two attempts to reach Redis: the first pause, and the longest.
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 1.0
+#: Between two attempts to reach Redis.
+_BACKOFF: Final = Backoff(0.1, 1.0)
 
 
 class WorkerStoppingError(Exception):
@@ -292,8 +292,7 @@ class MessageProcessor:
 
         Raises ``WorkerStoppingError`` if the worker stops meanwhile.
         """
-        pause = _FIRST_PAUSE
-        while True:
+        for pause in _BACKOFF.pauses():
             try:
                 answer = ask()
             except (RedisError, OSError) as error:
@@ -304,10 +303,10 @@ class MessageProcessor:
                     logger.warning("Redis cannot be asked (%s: %.200s); retrying", type(error).__name__, error)
                 if self._stopping.wait(pause):
                     raise WorkerStoppingError from None
-                pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 self._redis_is_away = False
                 return answer
+        raise AssertionError("pauses have no end")
 
 
 def _lookups(

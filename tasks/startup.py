@@ -9,6 +9,7 @@ from typing import Any, Final
 from redis import AuthenticationError, Redis, RedisError, ResponseError
 from redis.exceptions import ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError
 
+from cardtoken.backoff import Backoff
 from cardtoken.bounded import UnusableServerError
 from tasks.providers import PROVIDERS
 
@@ -17,8 +18,8 @@ logger = logging.getLogger(__name__)
 _OLDEST_REDIS = (6, 2)
 _PREFORK = re.compile(r"(^|\s)(-P\s*|--pool[=\s])prefork(\s|$)")
 _THREADS = {"threads", "celery.concurrency.thread:TaskPool", "tasks.broker.pool:TaskPool"}
-#: Seconds between two attempts to reach a Redis that is not there yet: the first, and the longest.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 1.0
+#: Between two attempts to reach a Redis that is not there yet.
+_BACKOFF: Final = Backoff(0.2, 1.0)
 #: Answers of a server that is busy, full, cannot write its file, or is not the primary yet.
 _PASSING: Final = (ReadOnlyError, OutOfMemoryError, MasterDownError, ClusterDownError, TryAgainError)
 _PASSING_WORDS: Final = (
@@ -144,10 +145,9 @@ def check_redis(redis: Redis, where: str) -> None:
 
 
 def _info(redis: Redis, where: str) -> dict[str, Any]:
-    pause = _FIRST_PAUSE
-    while True:
+    for attempt, pause in enumerate(_BACKOFF.pauses()):
         try:
-            return redis.info()
+            info: dict[str, Any] = redis.info()
         except UnusableServerError as error:
             raise StartupError(f"Redis at {where} {error}.") from error
         except AuthenticationError as error:
@@ -155,13 +155,15 @@ def _info(redis: Redis, where: str) -> dict[str, Any]:
         except ResponseError as error:
             if not is_passing(error):
                 raise StartupError(f"Redis at {where} does not answer INFO: {str(error)[:100]}") from error
-            if pause == _FIRST_PAUSE:
+            if attempt == 0:
                 logger.warning("Redis at %s is not ready (%.100s); waiting for it", where, error)
         except (RedisError, OSError) as error:
-            if pause == _FIRST_PAUSE:
+            if attempt == 0:
                 logger.warning("Redis at %s is not there yet (%s); waiting for it", where, type(error).__name__)
+        else:
+            return info
         time.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
+    raise AssertionError("pauses have no end")
 
 
 def _check_version(info: dict[str, object], where: str) -> None:

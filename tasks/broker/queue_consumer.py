@@ -8,11 +8,12 @@ worker has room for, in one round trip.
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisError, ResponseError
 
+from cardtoken.backoff import Backoff
 from tasks import crash_points
 from tasks.broker.claims import Claim, Claims
 from tasks.broker.heartbeat import LoopHeartbeat
@@ -26,9 +27,8 @@ _WAIT = 5
 _GRACE = 3.0
 #: Seconds between two looks at the queues when nothing wakes the loop: for priorities, and for what others released.
 _LOOK = 1.0
-#: Seconds between two attempts while Redis cannot be asked: the first pause, and the longest.
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 1.0
+#: Between two attempts while Redis cannot be asked.
+_BACKOFF: Final = Backoff(0.1, 1.0)
 #: Seconds after which trouble that lasts is logged again.
 _LOG_AGAIN = 60.0
 #: Entries claimed in one round trip at most.
@@ -106,7 +106,7 @@ class QueueConsumer:
         self._look = True
         self._woken = False
         self._due: Any = None
-        self._pause = _FIRST_PAUSE
+        self._pauses = _BACKOFF.pauses()
         self._logged_at = -_LOG_AGAIN
         self._not_before = 0.0
         self._timer = hub.call_repeatedly(_LOOK, self._tick)
@@ -156,9 +156,9 @@ class QueueConsumer:
         for queue in list(self._waits):
             self._stop_waiting(queue)
         self._look = True
-        self._not_before = monotonic() + self._pause
-        self._hub.call_later(self._pause + 0.01, self._wake_up)
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        pause = next(self._pauses)
+        self._not_before = monotonic() + pause
+        self._hub.call_later(pause + 0.01, self._wake_up)
 
     def _turn(self) -> None:
         if self._claims.unsettled:
@@ -177,7 +177,7 @@ class QueueConsumer:
         open_: list[str] = []
         for group, count in self._shares(queues, min(room or _BATCH, _BATCH)):
             claims, soon = self._claims.take(group, count)
-            self._pause = _FIRST_PAUSE
+            self._pauses = _BACKOFF.pauses()
             due = min((each for each in (due, soon) if each is not None), default=None)
             if len(claims) == count:
                 self._look = True
