@@ -169,7 +169,7 @@ class AsyncClient:
             while True:
                 try:
                     answer = await self._take(step)
-                except BaseException as error:  # noqa: BLE001 - whatever it is, the steps tidy up, and raise it again
+                except BaseException as error:  # noqa: BLE001 - the steps tidy up after any, and raise it again
                     step = steps.throw(error)
                 else:
                     step = steps.send(answer)

@@ -1,4 +1,4 @@
-"""redis-py's connections, with a bound for whatever they wait for.
+"""redis-py's connections, with a bound for all that they wait for.
 
 redis-py bounds a read and a TCP connect. Here are added: the lookup of a host's name, a connect of several addresses, a
 handshake with a server that accepts and says nothing, and reads that redis-py leaves without a bound (pub/sub). And

@@ -1,4 +1,4 @@
-"""Circuits in Redis: which accounts of which providers are not asked, because they are sick or somebody says so."""
+"""Circuits in Redis: the accounts without calls, because the provider is down or an operator holds them open."""
 
 import json
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from cardtoken import keys
 OPEN: Final = keys.OPEN_CIRCUITS
 #: Those of them whose provider asked to be left alone: name → category of its answer, and for how many milliseconds.
 ASKED: Final = keys.ASKED_CIRCUITS
-#: Circuits that somebody holds open: name → until when.
+#: Circuits that an operator holds open: name → until when.
 FORCED: Final = keys.FORCED_CIRCUITS
-#: Why, and since when, somebody holds a circuit open.
+#: Why, and since when, an operator holds a circuit open.
 _REASONS: Final = keys.CIRCUIT_REASONS
 _COUNTS: Final = keys.CIRCUIT_PREFIX
 
 
 def circuit_name(provider: str, account: str) -> str:
-    """The name of an account's circuit."""
+    """Return the name of an account's circuit."""
     return f"{provider}:{account}"
 
 
@@ -31,7 +31,7 @@ def whole(provider: str) -> str:
 
 
 def circuit_key(name: str) -> str:
-    """The hash of a circuit's counts."""
+    """Return the key of a circuit's counts."""
     return _COUNTS + name
 
 
@@ -55,7 +55,7 @@ class CircuitState:
 
 
 def circuits(redis: Redis) -> list[CircuitState]:
-    """Every circuit that was used in the last day or is not closed."""
+    """Return every circuit that was used in the last day or is not closed."""
     keys: Any = list(redis.scan_iter(f"{_COUNTS}*", count=1000))
     return _states(redis, {key.decode().removeprefix(_COUNTS) for key in keys})
 
@@ -114,7 +114,7 @@ def _state(redis: Redis, name: str, known: _Known) -> CircuitState:
 
 
 def hold_open(redis: Redis, provider: str, account: str, *, seconds: float, reason: str) -> None:
-    """Ask an account, or with ``*`` a whole provider, nothing for so long."""
+    """Hold the circuit of an account, or with ``*`` of a whole provider, open for so many seconds."""
     name = circuit_name(provider, account)
     now = _now(redis)
     with redis.pipeline() as pipeline:
@@ -124,7 +124,7 @@ def hold_open(redis: Redis, provider: str, account: str, *, seconds: float, reas
 
 
 def close(redis: Redis, provider: str, account: str) -> bool:
-    """Close a circuit, whatever opened it; whether there was anything to close."""
+    """Close a circuit, opened by its calls or by an operator. Return whether it was open."""
     names = list(_meant(redis, provider, account))
     with redis.pipeline() as pipeline:
         for name in names:

@@ -62,7 +62,7 @@ class Client:
         elif not isinstance(url_or_redis, redis.Redis):
             raise TypeError(f"Client takes a URL or a redis.Redis, not {type(url_or_redis).__name__}")
         self._pool: Final[Any] = url_or_redis.connection_pool
-        # Another object on the same connections: its answers come as Redis gave them, whatever yours has been told.
+        # Another object on the same connections: its answers come as Redis gave them, with any options of yours.
         self._redis: Final = untouched(redis.Redis(connection_pool=self._pool))
         self._longest_wait = longest_wait(self._pool.connection_kwargs)
         self._retry_for = retry_for
@@ -78,7 +78,7 @@ class Client:
     ) -> Receipt:
         """Push one request: the request model of a provider, such as ``OpayRequest``, or a mapping with its fields.
 
-        ``requested_at`` is stamped, and ``reply_to`` set, where the request does not say them. Answers the ids under
+        ``requested_at`` is stamped, and ``reply_to`` set, where the request does not say them. Return the ids under
         which the result comes.
 
         Raises InvalidRequestError, RedisRefusedError, and RedisUnavailableError when it is not known whether the
@@ -101,8 +101,8 @@ class Client:
         """Push any number of requests, of any provider, up to 500 in a message; memory stays bounded.
 
         While a queue has ``max_queue_length`` messages, pushing to it waits; None never waits. ``on_progress`` is
-        called after each push and while waiting, with counts of what Redis has confirmed; answers the last of them.
-        Set a ``lookup_id`` in each request to tell the results apart: task ids are not answered here.
+        called after each push and while waiting, with counts of what Redis has confirmed; return the last of them.
+        Set a ``lookup_id`` in each request to tell the results apart: task ids are not returned here.
 
         A request that is not valid ends the call with InvalidRequestError, which has its ``index``, and an error of
         the iterable with that error; all before it are pushed then. RedisUnavailableError and RedisRefusedError end
@@ -133,7 +133,7 @@ class Client:
     ) -> LookupResult:
         """Push one request and wait for its result, up to ``timeout`` seconds.
 
-        Answers a result that is ``found`` or ``not_found``. Raises LookupFailedError for one that is ``failed``,
+        Return a result that is ``found`` or ``not_found``. Raises LookupFailedError for one that is ``failed``,
         LookupTimeoutError when there is none in time, and what ``enqueue`` raises. The request's deadline is the end of
         the wait unless it has one of its own; it must not name a ``reply_to``. The answer comes in a one-off reply
         queue, which is deleted however the call ends, and expires by itself where that is not possible. A Redis that
@@ -222,7 +222,7 @@ class Client:
             while True:
                 try:
                     answer = self._take(step)
-                except BaseException as error:  # noqa: BLE001 - whatever it is, the steps tidy up, and raise it again
+                except BaseException as error:  # noqa: BLE001 - the steps tidy up after any, and raise it again
                     step = steps.throw(error)
                 else:
                     step = steps.send(answer)

@@ -1,6 +1,6 @@
 """The one way to Redis: every part that connects, worker, Flower, client or command line, does it through here.
 
-One URL for a single server, with or without TLS, and for Sentinel; bounds for whatever a connection waits for.
+One URL for a single server, with or without TLS, and for Sentinel; bounds for all that a connection waits for.
 """
 
 from collections.abc import Callable

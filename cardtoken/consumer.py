@@ -143,7 +143,7 @@ class ResultReader:
     def _is_stale(self) -> bool:
         """Whether what is left of a batch has waited so long that others may soon take it over, or have done so.
 
-        It is read once more then: that answers what is still this consumer's, and counts as a new delivery.
+        It is read once more then: that returns what is still this consumer's, and counts as a new delivery.
         """
         return bool(self._buffer) and time.monotonic() - self._filled_at > self._what.claim_idle / 2
 
@@ -160,7 +160,7 @@ class ResultReader:
         self._acknowledged_at = time.monotonic()
 
     def _fill(self) -> Steps[bool]:
-        """Read more; False where there is no more and nobody wants to wait for it."""
+        """Read more. Return False where there is no more and the caller does not wait for it."""
         try:
             if not self._has_group:
                 yield from self._create_group()
@@ -174,7 +174,7 @@ class ResultReader:
         except RedisRefusedError as error:
             if error.code not in _GONE:
                 raise
-            # Redis has lost its data, or somebody has destroyed the group. What came since then is unread.
+            # Redis has lost its data, or an operator has destroyed the group. What came since then is unread.
             self._has_group, self._start, self._pending = False, "0", "0"
             return True
 

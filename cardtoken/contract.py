@@ -69,7 +69,7 @@ class Category(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Whether asking again later may succeed with nobody having changed anything."""
+        """Return whether asking again later may succeed without a change by the producer or the operator."""
         return self in {Category.TIMEOUT, Category.UNAVAILABLE, Category.RATE_LIMITED, Category.EXPIRED}
 
     @property

@@ -50,7 +50,7 @@ class ClosedError(CardTokenError):
 
 
 class LookupTimeoutError(CardTokenError, TimeoutError):
-    """No answer came in time. The result, should there be one later, is read by nobody and expires."""
+    """No answer came in time. A result that comes later is not read, and expires."""
 
     def __init__(self, queue: str, timeout: float, task_id: str, lookup_id: str) -> None:
         super().__init__(
@@ -87,7 +87,7 @@ class LookupFailedError(CardTokenError):
 
     @property
     def retryable(self) -> bool:
-        """Whether asking again later may succeed with nobody having changed anything."""
+        """Return whether asking again later may succeed without a change by the producer or the operator."""
         return self.error.retryable
 
 

@@ -1,4 +1,4 @@
-"""One lookup with somebody waiting for its answer, as steps that either client can take."""
+"""One lookup and the wait for its result, as steps that either client can take."""
 
 import contextlib
 import time

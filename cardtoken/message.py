@@ -39,7 +39,7 @@ _MAX_BODY: Final = (MAX_ENTRY_BYTES - _AROUND_BODY) // 4 * 3 - len(_BODY_HEAD) -
 
 _TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,120}")
 _QUEUE_NAME: Final = TypeAdapter[str](QueueName)
-#: Where Celery producers of a process want answers that this service does not give; kombu expects the field.
+#: Where a Celery producer wants replies, which this service does not send; kombu expects the field.
 _ANSWERS_TO: Final = str(uuid4())
 
 
@@ -96,7 +96,7 @@ def prepared(
 
 
 def checked_reply_to(name: str) -> str:
-    """The name of a result queue; raises InvalidRequestError for one that there cannot be."""
+    """Return the name of a result queue. Raises InvalidRequestError for a name that a queue cannot have."""
     try:
         return _QUEUE_NAME.validate_python(name)
     except ValidationError:
@@ -104,7 +104,7 @@ def checked_reply_to(name: str) -> str:
 
 
 def checked_task_id(task_id: str | None) -> str:
-    """A task id, new where none is given; raises InvalidRequestError for one that lookup ids cannot begin with."""
+    """Return the task id, a new one for None. Raises InvalidRequestError for one that lookup ids cannot begin with."""
     if task_id is None:
         return str(uuid4())
     if not _TASK_ID.fullmatch(task_id):
@@ -113,9 +113,9 @@ def checked_task_id(task_id: str | None) -> str:
 
 
 def message_of(requests: Sequence[Request], lane: Lane, task_id: str, *, replay_of: str | None = None) -> Message:
-    """One message of requests to one provider, in Celery's protocol 2 and kombu's form.
+    """Return one message with requests to one provider, in Celery's protocol 2 and kombu's form.
 
-    ``replay_of`` is the task id under which the same was asked before; the results say it too.
+    ``replay_of`` is the task id under which the same was asked before; the results have it too.
     """
     provider = requests[0].provider
     queue = queue_name(provider, lane)
@@ -178,7 +178,7 @@ class Cutter:
         self._bytes: dict[str, int] = {}
 
     def add(self, request: Request) -> Message | None:
-        """Take one in; answers the message that this completes, if it does."""
+        """Add a request. Return the message that this completes, if it does."""
         waiting = self._open.setdefault(request.provider, [])
         size = len(request.text) + 1
         message = None
@@ -190,7 +190,7 @@ class Cutter:
         return message
 
     def rest(self) -> list[Message]:
-        """The messages of what is left."""
+        """Return the messages of the requests that are left."""
         return [self._cut(provider) for provider, waiting in self._open.items() if waiting]
 
     def _cut(self, provider: str) -> Message:

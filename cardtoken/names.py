@@ -37,7 +37,9 @@ def _look_up(host: str, port: int, pending: "Future[Addresses]") -> None:
     try:
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        outcome: Addresses | BaseException = error if isinstance(error, OSError) else OSError(f"{host} is no host name")
+        outcome: Addresses | BaseException = (
+            error if isinstance(error, OSError) else OSError(f"{host} is not a host name")
+        )
     else:
         outcome = found
     with _lock:

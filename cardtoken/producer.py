@@ -54,7 +54,7 @@ def receipt(request: Request, task_id: str) -> Receipt:
 
 
 def push(messages: list[Message], patience: float) -> Steps[list[int]]:
-    """Push messages in one round trip; answers their queues' lengths after each.
+    """Push messages in one round trip; return their queues' lengths after each.
 
     After a connection that broke, all of them are pushed again: which of them arrived cannot be known. The copies
     have the same task ids, by which the service tells that their results are out.
@@ -89,7 +89,7 @@ class Sender:
         self._lengths: dict[str, int] = {}
 
     def add(self, given: AnyRequest) -> bool:
-        """Take one request in; answers whether it is time for :meth:`flush`."""
+        """Add a request. Return whether it is time for :meth:`flush`."""
         try:
             request = prepared(given, datetime.now(UTC), reply_to=self._reply_to)
         except InvalidRequestError as error:

@@ -8,13 +8,13 @@ from redis.client import NEVER_DECODE
 #: The longest that a read waits in Redis, in seconds: a client that is closed is noticed after that.
 _LONGEST_WAIT: Final = 1.0
 
-#: Commands whose answers redis-py shapes differently from version to version. They are taken as they come.
+#: Commands whose replies redis-py shapes differently from version to version. They are read as Redis sent them.
 _SHAPED: Final = ("XREAD", "XREADGROUP", "XAUTOCLAIM")
 UNDECODED: Final[Mapping[str, Any]] = {NEVER_DECODE: True}
 
 
 def untouched(client: Any) -> Any:
-    """A client of either kind whose answers are the same with every version and protocol."""
+    """Return a client of either kind whose replies are the same with every version and protocol."""
     for command in _SHAPED:
         client.set_response_callback(command, _raw)
     return client

@@ -19,7 +19,7 @@ _BY_TYPE: Final[dict[type[redis.RedisError], str]] = {
 _ADVICE: Final = {
     "NOAUTH": "check user and password in the URL",
     "NOPERM": "the user needs more permissions (ACL)",
-    "OOM": "its memory is full of what nobody works off: are there workers, and consumers?",
+    "OOM": "its memory is full of what is not worked off: are there workers, and consumers?",
     "READONLY": "the URL names a replica, and has to name the primary",
     "MISCONF": "it cannot save to its disk: is that full?",
     "NOREPLICAS": "its replicas are away",
@@ -59,7 +59,7 @@ def text_of(error: redis.RedisError) -> str:
 
 
 def may_pass(code: str) -> bool:
-    """Whether the same command may succeed later with nobody having changed the URL."""
+    """Return whether the same command may succeed later with the same URL."""
     return code in _MAY_PASS
 
 

@@ -24,7 +24,7 @@ BACKOFF: Final = Backoff(0.05, 1.0, jitter=0.5)
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Send these commands in one go, no transaction; the answers as Redis gave them, errors among them.
+    """Send these commands in one go, no transaction; the replies as Redis sent them, errors among them.
 
     A client that is closed refuses, except for what is to be left tidy.
     """
@@ -44,7 +44,7 @@ Steps = Generator[Ask | Pause, Any, T]
 
 
 def ask_all(commands: Sequence[Command], patience: float, *, tidying: bool = False) -> Steps[list[Any]]:
-    """The answers to commands; while Redis is away they are all sent again, for ``patience`` seconds.
+    """Return the replies to commands; while Redis is away they are all sent again, for ``patience`` seconds.
 
     Raises RedisUnavailableError after that, and RedisRefusedError for the first answer that is an error.
     """
@@ -73,7 +73,7 @@ def ask_all(commands: Sequence[Command], patience: float, *, tidying: bool = Fal
 
 
 def ask(command: Command, patience: float, *, tidying: bool = False) -> Steps[Any]:
-    """The answer to one command; see :func:`ask_all`."""
+    """Return the reply to one command; see :func:`ask_all`."""
     [answer] = yield from ask_all([command], patience, tidying=tidying)
     return answer
 

@@ -1,4 +1,4 @@
-"""Reading what Redis answers of result queues, in the forms that its versions and both protocols have."""
+"""Reads the entries of result queues, in the forms that its versions and both protocols have."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -53,11 +53,11 @@ def read_result(fields: Mapping[bytes, bytes]) -> LookupResult:
     if version > SCHEMA_VERSION:
         fix = f"this version of cardtoken reads {SCHEMA_VERSION}, install a later one"
         raise UnreadableResultError(f"a result of schema version {version}: {fix}", newer=True)
-    raise UnreadableResultError("an entry that is no result: something else writes to this result queue", newer=False)
+    raise UnreadableResultError("not a result: something else writes to this result queue", newer=False)
 
 
 def _schema_version(text: bytes) -> int:
-    """The version that an object names which is no result as this version knows them; 0 where it names none."""
+    """Return the schema version of an object that is not a result of this version; 0 where it has none."""
     try:
         result = json.loads(text)
     except (ValueError, RecursionError):

@@ -29,7 +29,7 @@ def repair() -> None:
 
 
 def ignore_failures() -> None:
-    """Let standard output and error take whatever is written, and drop what cannot be: a log must stop nothing."""
+    """Let standard output and error accept every write, and drop what cannot be written: a log must stop nothing."""
     for number, name in enumerate(_NAMES):
         stream = getattr(sys, name)
         if not number or not isinstance(stream, io.TextIOWrapper):
@@ -45,7 +45,7 @@ class _Lossy(io.FileIO):
     """A file that drops what it cannot write."""
 
     def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]  # whatever a file takes
+        view = memoryview(data)  # type: ignore[arg-type]  # all that a file takes
         try:
             return super().write(view)
         except OSError:

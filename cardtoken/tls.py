@@ -124,7 +124,7 @@ def speaks_tls(host: str, port: int) -> bool:
 
 
 def speaks_plain(host: str, port: int) -> bool:
-    """Whether a server that is silent where TLS is spoken answers without."""
+    """Return whether a server that is silent with TLS answers without."""
     try:
         with _connected(host, port) as plain:
             plain.sendall(b"PING\r\n")

@@ -318,7 +318,7 @@ def _resolved(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[st
 
 
 def write(folder: Path) -> list[Path]:
-    """Write them all; answers the files."""
+    """Write them all; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, document in documents().items():

@@ -109,7 +109,7 @@ def _basic(account: AfterpayAccount) -> Secret:
 def parse_access_token(response: HttpResponse, account: AfterpayAccount) -> AccessToken | Failure:
     """The access token and the seconds that it holds; where ``expires_in`` says nothing of use, it holds a minute.
 
-    A refusal is ``authentication`` whatever it is called: RFC 6749 wants 401 or 400 for a wrong secret, and servers
+    A refusal is ``authentication`` by any name: RFC 6749 wants 401 or 400 for a wrong secret, and servers
     answer 403, 404, 405 and 415 as well. What passes by itself stays what it is.
     """
     if not is_success(response.status):

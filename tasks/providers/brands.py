@@ -13,7 +13,7 @@ from cardtoken.contract import Brand, Funding
 
 Kind = TypeVar("Kind", Brand, Funding)
 
-#: Names that are nothing but a scheme's: beside them words that nobody has listed do no harm.
+#: Names that are nothing but a scheme's: beside them words that are not listed do no harm.
 _DISTINCT: Final[Mapping[Brand, str]] = {
     Brand.VISA: "visa vpay فيزا виза",
     Brand.MASTERCARD: "mastercard ماستركارد ماستركرد мастеркард",

@@ -1,4 +1,4 @@
-"""What the body of an error says, whoever wrote it: the provider, a gateway before it, or a web framework.
+"""What the body of an error says: the provider's, that of a gateway before it, or of a web framework.
 
 Neither provider publishes the shape of its errors for every status, and what stands before it has shapes of its own.
 The keys below are those of OAuth (RFC 6749, section 5.2), of problem details (RFC 9457) and of the gateways and
@@ -98,7 +98,7 @@ def speaks_of_a_path(answer: Mapping[str, object]) -> bool:
 
 
 def _says_the_status_alone(text: str) -> bool:
-    # "Not Found" is the status' phrase; "not_found" and "NotFound" are codes, which somebody chose.
+    # "Not Found" is the status' phrase; "not_found" and "NotFound" are codes, which a person chose.
     is_code = " " not in text and "found" in text.lower()
     return not is_code and _THE_STATUS_AGAIN.fullmatch(_folded(text)) is not None
 

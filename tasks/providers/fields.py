@@ -1,6 +1,6 @@
 """Reading a provider's fields: tolerant of how a value is written, strict about what it says.
 
-Each function answers None for what is absent, of another kind or out of bounds; nothing is guessed.
+Each function returns None for what is absent, of another kind or out of bounds; nothing is guessed.
 """
 
 import json
@@ -17,7 +17,7 @@ from tasks.providers.countries import country_of
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([Ee][+-]?\d+)?", re.ASCII)
 _MONTH = re.compile(r"0[1-9]|1[0-2]", re.ASCII)
 _YEAR = re.compile(r"\d{2}(\d{2})?", re.ASCII)
-#: A credit limit beyond this many digits is no credit limit.
+#: A credit limit of more digits is not a credit limit.
 _MAX_DIGITS = 30
 #: A name or a word beyond this many characters is none.
 _MAX_TEXT = 1024
@@ -47,7 +47,7 @@ class UnreadableError(ValueError):
 def json_object(body: bytes) -> dict[str, object]:
     """The JSON object in a body, numbers with a fraction as Decimal; raises :class:`UnreadableError`.
 
-    JSON between systems is UTF-8 (RFC 8259, section 8.1), whatever a charset parameter says; UTF-16 and UTF-32 show in
+    JSON between systems is UTF-8 (RFC 8259, section 8.1), with any charset parameter; UTF-16 and UTF-32 show in
     the first bytes.
     """
     try:
@@ -68,7 +68,7 @@ def text(value: object) -> str | None:
 
 
 def prose(value: object) -> str | None:
-    """A text of any length, to be cut by whoever takes it."""
+    """Return a text of any length; the caller cuts it."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     found = str(value).strip()

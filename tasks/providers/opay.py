@@ -1,8 +1,8 @@
 """OPay: Card Token Info API, ``POST /api/v1/international/token/query``.
 
 The signature is the lowercase hex HMAC-SHA512 of the request body under the merchant's private key (OPay's token
-pages; its official Java SDK does the same). OPay's errors come with HTTP 200: a ``code`` of the table decides, whatever
-the status. What stands before OPay answers with a status and, often, with JSON of its own: a code that is not in the
+pages; its official Java SDK does the same). OPay's errors come with HTTP 200: a ``code`` of the table decides, with any
+status. What stands before OPay answers with a status and, often, with JSON of its own: a code that is not in the
 table decides nothing where the status is an error.
 """
 
