@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from cardtoken.cli.context import Context
+from cardtoken.steps import pauses
 
 if TYPE_CHECKING:
     from redis import RedisError
 
-#: Seconds between two tries.
-_PAUSE: Final = 1.0
 #: The cause where there is no answer at all.
 _AWAY: Final = "away"
 
@@ -27,15 +26,17 @@ class RedisWait:
         #: The calls that failed and have not succeeded since, and the causes that were said meanwhile.
         self._doing: set[str] = set()
         self._causes: set[str] = set()
+        #: Call → its next pauses.
+        self._pauses: dict[str, Iterator[float]] = {}
 
     def wait_or_raise(self, doing: str, error: "RedisError") -> None:
-        """Wait a second, or until the command stops; raise an error that waiting does not end."""
+        """Wait for a moment, a second at most, or until the command stops; raise an error that waiting does not end."""
         from cardtoken.refusals import code_of, is_away, is_worth_waiting, text_of
 
         if not is_worth_waiting(error):
             raise error
         self.say(doing, _AWAY if is_away(error) else code_of(error), text_of(error) or type(error).__name__)
-        self._stop.wait(_PAUSE)
+        self._stop.wait(next(self._pauses.setdefault(doing, pauses())))
 
     def say(self, doing: str, cause: str, why: str) -> None:
         """Note that a call failed. A connection that is cut is often followed by an error that says more."""
@@ -53,6 +54,7 @@ class RedisWait:
         """Note that a call succeeded."""
         if doing not in self._doing:
             return
+        self._pauses.pop(doing, None)
         with self._lock:
             self._doing.discard(doing)
             is_last = not self._doing

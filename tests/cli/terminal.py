@@ -1,6 +1,7 @@
 """``cardtoken`` as people and programs call it: on a terminal of its own, and through pipes."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -9,9 +10,11 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
 from sandbox.environment import ROOT, clean_environment
@@ -29,7 +32,7 @@ def environment(redis_url: str, **more: str) -> dict[str, str]:
 def piped(
     env: Mapping[str, str], *args: str, stdin: str | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command whose output is no terminal."""
+    """Run a command whose output is not a terminal."""
     return subprocess.run(
         [*CARDTOKEN, *args],
         cwd=ROOT,
@@ -40,6 +43,42 @@ def piped(
         timeout=timeout,
         check=False,
     )
+
+
+def piped_each(
+    env: Mapping[str, str], *commands: Sequence[str], timeout: float = 60
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run commands one after the other as ``piped`` does, each in a fork of one process that has imported all."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = [sys.executable, "-c", _FORKS, folder, json.dumps(commands)]
+        done = subprocess.run(
+            program, cwd=ROOT, env=env, input="", capture_output=True, text=True, timeout=timeout, check=True
+        )
+        streams = [
+            [Path(folder, f"{number}.{fd}").read_text("utf-8") for fd in (1, 2)] for number in range(len(commands))
+        ]
+    return [
+        subprocess.CompletedProcess([*CARDTOKEN, *args], status, *streams)
+        for args, status, streams in zip(commands, json.loads(done.stdout), streams, strict=True)
+    ]
+
+
+_FORKS = """
+import json, os, sys
+import cardtoken.client, cardtoken.connection
+from cardtoken import cli
+
+folder, statuses = sys.argv[1], []
+for number, args in enumerate(json.loads(sys.argv[2])):
+    child = os.fork()
+    if not child:
+        for fd in (1, 2):
+            os.dup2(os.open(f"{folder}/{number}.{fd}", os.O_WRONLY | os.O_CREAT, 0o600), fd)
+        sys.argv = ["cardtoken", *args]
+        cli.main()
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(statuses))
+"""
 
 
 class Terminal:
@@ -90,7 +129,7 @@ class Terminal:
         return self.end()
 
     def until(self, pattern: str, timeout: float = 30) -> str:
-        """Wait until this is shown; answers all of the text so far."""
+        """Wait until this is shown; return all of the text so far."""
         end = time.monotonic() + timeout
         while not re.search(pattern, self.text):
             if not self._read(end) and self.process.poll() is not None:
@@ -103,7 +142,7 @@ class Terminal:
         return self.text
 
     def end(self, timeout: float = 30) -> int:
-        """Wait for the end of the command; answers its exit status."""
+        """Wait for the end of the command; return its exit status."""
         end = time.monotonic() + timeout
         while self.process.poll() is None:
             assert time.monotonic() < end, f"still runs after {timeout} s:\n{self.text}"

@@ -11,7 +11,7 @@ import redis
 from cardtoken.circuits import ASKED, FORCED, OPEN
 from cardtoken.providers import PROVIDERS
 from sandbox.redis_server import RedisServer
-from tests.cli.terminal import Terminal, environment, piped
+from tests.cli.terminal import Terminal, environment, piped, piped_each
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +80,15 @@ def test_closing_a_provider_closes_all_of_its_accounts(env: dict[str, str], clie
     assert client.zrange(OPEN, 0, -1) == [b"afterpay:one"]
 
 
-@pytest.mark.parametrize(
-    ("args", "says"),
-    [
+def test_wrong_usage_names_the_way_out(env: dict[str, str]) -> None:
+    mistakes = (
         (["open", "opay", "--for", "2h"], "--reason"),
         (["open", "opay", "--reason", "x"], "--for"),
         (["open", "opay", "--for", "soon", "--reason", "x"], "90s, 15m, 2h or 7d"),
         (["open", "visa", "--for", "2h", "--reason", "x"], "'visa'"),
         (["close"], f"{{{'|'.join(PROVIDERS)}}}"),
-    ],
-)
-def test_wrong_usage_names_the_way_out(env: dict[str, str], args: list[str], says: str) -> None:
-    done = piped(env, "circuit", *args)
-    assert done.returncode == 2
-    assert says in done.stderr
+    )
+    each = piped_each(env, *(["circuit", *args] for args, _ in mistakes))
+    for done, (_, says) in zip(each, mistakes, strict=True):
+        assert done.returncode == 2
+        assert says in done.stderr

@@ -9,7 +9,7 @@ import pytest
 from cardtoken.keys import DEAD_LETTERS
 from sandbox.service import Service
 from sandbox.waiting import until
-from tests.cli.terminal import Terminal, piped
+from tests.cli.terminal import Terminal, piped, piped_each
 
 
 def reference(name: str = "code-20000") -> str:
@@ -62,27 +62,23 @@ def test_the_list_says_why_and_shows_no_token(env: dict[str, str], letters: Any)
     assert told["request"]["metadata"] == {"order": "secret-17"}
 
 
-@pytest.mark.parametrize(
-    ("args", "found"),
-    [
+def test_options_choose_which_entries_are_listed(env: dict[str, str], letters: Any) -> None:
+    letters({"lookup_id": "one"}, {"lookup_id": "two"})
+    choices: tuple[tuple[list[str], list[str]], ...] = (
         (["--provider", "opay"], ["one", "two"]),
         (["--provider", "afterpay"], []),
         (["--account", "default", "--lane", "bulk", "--code", "20000"], ["one", "two"]),
         (["--lane", "interactive"], []),
         (["--category", "internal"], []),
         (["--lookup-id", "two"], ["two"]),
-        (["--task-id", "nobody's"], []),
+        (["--task-id", "another's"], []),
         (["--newer-than", "1h"], ["one", "two"]),
         (["--older-than", "1h"], []),
         (["--limit", "1", "--lookup-id", "one"], ["one"]),
-    ],
-)
-def test_options_choose_which_entries_are_listed(
-    env: dict[str, str], letters: Any, args: list[str], found: list[str]
-) -> None:
-    letters({"lookup_id": "one"}, {"lookup_id": "two"})
-    done = piped(env, "dead-letters", "list", *args, "--json")
-    assert sorted(json.loads(line)["lookup_id"] for line in done.stdout.splitlines()) == found
+    )
+    each = piped_each(env, *(["dead-letters", "list", *args, "--json"] for args, _ in choices))
+    for done, (args, found) in zip(each, choices, strict=True):
+        assert sorted(json.loads(line)["lookup_id"] for line in done.stdout.splitlines()) == found, args
 
 
 def test_a_replayed_lookup_is_the_same_one_again(service: Service, env: dict[str, str], letters: Any) -> None:
@@ -177,22 +173,27 @@ def test_a_lookup_of_a_bulk_run_needs_another_queue_and_no_is_not_a_name(
     until(lambda: results(service, lookup_id) or None)
 
 
-def test_nothing_is_replayed_unless_somebody_says_which(env: dict[str, str], letters: Any) -> None:
+def test_nothing_is_replayed_unless_the_operator_says_which(env: dict[str, str], letters: Any) -> None:
     letters({})
-    for args, says in (
+    mistakes = (
         (["replay"], "say which"),
         (["discard", "--yes"], "say which"),
         (["replay", "--provider", "opay"], "--yes"),
         (["replay", "everything"], "not the id of an entry"),
         (["list", "--newer-than", "yesterday"], "90s, 15m, 2h or 7d"),
-    ):
-        done = piped(env, "dead-letters", *args)
+    )
+    each = piped_each(env, *(["dead-letters", *args] for args, _ in mistakes))
+    for done, (_, says) in zip(each, mistakes, strict=True):
         assert done.returncode == 2
         assert says in done.stderr
-    done = piped(env, "dead-letters", "replay", "--provider", "opay", "--dry-run")
-    assert (done.returncode, "1 to replay" in done.stderr) == (0, True)
-    assert piped(env, "dead-letters", "show", "1-1").returncode == 3
-    assert piped(env, "dead-letters", "replay", "1-1", "--yes").returncode == 3
+    looked, shown, replayed = piped_each(
+        env,
+        ["dead-letters", "replay", "--provider", "opay", "--dry-run"],
+        ["dead-letters", "show", "1-1"],
+        ["dead-letters", "replay", "1-1", "--yes"],
+    )
+    assert (looked.returncode, "1 to replay" in looked.stderr) == (0, True)
+    assert (shown.returncode, replayed.returncode) == (3, 3)
 
 
 def test_discarding_is_for_good(service: Service, env: dict[str, str], letters: Any) -> None:

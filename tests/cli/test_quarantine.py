@@ -8,7 +8,7 @@ import pytest
 from cardtoken.keys import QUARANTINE
 from sandbox.service import Service
 from sandbox.waiting import until
-from tests.cli.terminal import Terminal, piped
+from tests.cli.terminal import Terminal, piped, piped_each
 
 QUEUE = "lookup.opay.bulk"
 RAW = b'{"body": "OPAY_TOKEN_0123456789"} \xff\x1b[2J'
@@ -39,30 +39,29 @@ def test_the_list_says_what_it_is_and_shows_none_of_it(env: dict[str, str], entr
 def test_its_bytes_are_shown_to_who_wants_them(env: dict[str, str], entry: str) -> None:
     shown = piped(env, "quarantine", "show", entry, "--reveal").stdout
     assert "OPAY_TOKEN_0123456789" in shown
-    assert "\x1b" not in shown, "what somebody pushed does not play with a terminal"
+    assert "\x1b" not in shown, "what a producer pushed does not play with a terminal"
     told = json.loads(piped(env, "quarantine", "show", entry, "--reveal", "--json").stdout)
     assert base64.b64decode(told["raw"]) == RAW
 
 
-@pytest.mark.parametrize(
-    ("args", "count"),
-    [
+def test_options_choose_which_entries_are_listed(env: dict[str, str], entry: str) -> None:
+    choices = (
         (["--queue", QUEUE], 1),
         (["--queue", "lookup.opay.interactive"], 0),
         (["--reason", "UTF"], 1),
         (["--reason", "too late"], 0),
         (["--newer-than", "1h"], 1),
         (["--older-than", "1h"], 0),
-    ],
-)
-def test_options_choose_which_entries_are_listed(env: dict[str, str], entry: str, args: list[str], count: int) -> None:
-    assert len(piped(env, "quarantine", "list", *args).stdout.splitlines()) == count
+    )
+    each = piped_each(env, *(["quarantine", "list", *args] for args, _ in choices))
+    for done, (args, count) in zip(each, choices, strict=True):
+        assert len(done.stdout.splitlines()) == count, args
 
 
 def test_released_it_is_on_its_queue_byte_for_byte(service: Service, env: dict[str, str], entry: str) -> None:
     service.producer.control.cancel_consumer(QUEUE, reply=True, timeout=1)
     try:
-        assert piped(env, "quarantine", "release", entry).returncode == 2, "there is nobody to ask"
+        assert piped(env, "quarantine", "release", entry).returncode == 2, "there is no terminal to ask on"
         done = piped(env, "quarantine", "release", "--queue", QUEUE, "--yes")
         assert (done.returncode, done.stdout) == (0, "1 released\n")
         assert service.redis.lrange(QUEUE, 0, -1) == [RAW]

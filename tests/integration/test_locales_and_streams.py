@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
-
-import pytest
+from concurrent.futures import ThreadPoolExecutor
 
 from sandbox.environment import ROOT
+from sandbox.messages import requests_of
 from sandbox.redis_server import RedisServer
 from sandbox.service import Service, Simulator
 from sandbox.waiting import until
@@ -37,20 +36,35 @@ def test_a_worker_starts_and_logs_where_the_locale_is_ascii(simulator: Simulator
         assert "OPAY_TOKEN_…" in done.stdout
 
 
-@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full", ">&- 2>/dev/full"])
-def test_a_worker_works_and_ends_whatever_its_streams_are(simulator: Simulator, streams: str, tmp_path: Path) -> None:
+#: The streams of a worker, and the queue that it alone takes from.
+STREAMS = [
+    ("<&- >&- 2>&-", "lookup.opay.interactive"),
+    (">/dev/full 2>/dev/full", "lookup.opay.bulk"),
+    (">&- 2>/dev/full", "lookup.afterpay.bulk"),
+]
+
+
+def test_workers_work_and_end_with_closed_and_with_full_streams(simulator: Simulator) -> None:
     with RedisServer() as server:
         service = Service(server, simulator)
-        command = f"exec {sys.executable} -m celery -A tasks worker -l INFO {streams}"
-        worker = subprocess.Popen(["/bin/sh", "-c", command], cwd=ROOT, env=service.environment)
+        workers = []
         try:
-            sent = service.send("opay", [{"opay_token": "OPAY_TOKEN_visa"}, {"opay_token": "OPAY_TOKEN_timeout-1"}])
-            assert [result["status"] for result in service.results(sent, 2, timeout=40)] == ["found"] * 2
-            worker.terminate()
-            assert worker.wait(20) == 0
+            for number, (streams, queue) in enumerate(STREAMS):
+                command = (
+                    f"exec {sys.executable} -m celery -A tasks worker -l INFO -n w{number}@test -Q {queue} {streams}"
+                )
+                workers.append(subprocess.Popen(["/bin/sh", "-c", command], cwd=ROOT, env=service.environment))
+            for worker, (streams, queue) in zip(workers, STREAMS, strict=True):
+                _, provider, lane = queue.split(".")
+                sent = service.send(provider, requests_of(provider, [f"visa~{lane}", f"timeout-1~{lane}"]), lane=lane)
+                results = service.results(sent, 2, timeout=40)
+                assert [result["status"] for result in results] == ["found"] * 2, streams
+                worker.terminate()
+                assert worker.wait(20) == 0, streams
         finally:
-            worker.kill()
-            worker.wait()
+            for worker in workers:
+                worker.kill()
+                worker.wait()
 
 
 def test_the_command_line_works_where_its_streams_are_closed(simulator: Simulator) -> None:
@@ -59,6 +73,13 @@ def test_the_command_line_works_where_its_streams_are_closed(simulator: Simulato
         with service.worker():
             env = environment(server.url)
             until(lambda: True if service.redis.exists("lookup:workers") else None)
-            for streams in ("<&- >&- 2>&-", ">&-", "2>&-"):
-                assert shell(f"{sys.executable} -m cardtoken health {streams}", env).returncode == 0, streams
-                assert shell(f"{sys.executable} -m cardtoken health --host x {streams}", env).returncode == 1, streams
+            commands = [
+                (f"{sys.executable} -m cardtoken health {host} {streams}", status)
+                for streams in ("<&- >&- 2>&-", ">&-", "2>&-")
+                for host, status in (("", 0), ("--host x", 1))
+            ]
+            # Together: they wait more than they work.
+            with ThreadPoolExecutor(len(commands)) as threads:
+                done = threads.map(lambda each: shell(each[0], env), commands)
+            for ended, (command, status) in zip(done, commands, strict=True):
+                assert ended.returncode == status, command

@@ -39,6 +39,9 @@ FINAL = [
     "ERR unknown command 'INFO'",
 ]
 
+#: redis-py makes connection errors of some of them, and would try those again by itself.
+ONCE = Retry(NoBackoff(), 0)
+
 
 @contextmanager
 def refusing(words: str, times: int) -> Iterator[int]:
@@ -68,9 +71,7 @@ def refusing(words: str, times: int) -> Iterator[int]:
 
 @pytest.mark.parametrize("words", PASSING, ids=lambda words: words.split()[0])
 def test_a_refusal_that_passes_is_waited_for(words: str, caplog: pytest.LogCaptureFixture) -> None:
-    # redis-py makes connection errors of two of them, and would try those again by itself.
-    once = Retry(NoBackoff(), 0)
-    with refusing(words, 2) as port, redis.Redis(port=port, protocol=2, retry=once) as client:
+    with refusing(words, 2) as port, redis.Redis(port=port, protocol=2, retry=ONCE) as client:
         with caplog.at_level(logging.WARNING, "tasks.startup"):
             check_redis(client, "here")
         assert len(caplog.records) == 1
@@ -80,10 +81,15 @@ def test_a_refusal_that_passes_is_waited_for(words: str, caplog: pytest.LogCaptu
 def test_a_refusal_for_good_is_not(words: str) -> None:
     with (
         refusing(words, 100) as port,
-        redis.Redis(port=port, protocol=2) as client,
+        redis.Redis(port=port, protocol=2, retry=ONCE) as client,
         pytest.raises(StartupError, match="Redis at here"),
     ):
         check_redis(client, "here")
+
+
+def looks(service: Service) -> int:
+    """Return how often Redis was asked for its settings."""
+    return int(service.redis.info("commandstats")["cmdstat_info"]["calls"])
 
 
 def test_a_full_redis_is_told_once_at_the_start_and_at_a_reconnection(simulator: Simulator) -> None:
@@ -92,7 +98,8 @@ def test_a_full_redis_is_told_once_at_the_start_and_at_a_reconnection(simulator:
         service.redis.config_set("maxmemory", 1024)
         worker = WorkerProcess(service.environment)
         wait_for_line(worker.child, "Redis takes no writes", 40)
-        time.sleep(1.5)  # in which it would say so again
+        looked = looks(service)
+        until(lambda: True if looks(service) >= looked + 2 else None)  # each time it could say so again
         assert worker.log.count("maxmemory") == 1
         service.redis.config_set("maxmemory", 0)
         worker.ready()
