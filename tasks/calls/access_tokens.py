@@ -1,10 +1,11 @@
-"""Access tokens of the accounts whose provider wants them: kept in this process and nowhere else."""
+"""Access tokens of the accounts whose provider requires them. They are kept in the memory of this process only."""
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import Any
 
 from cardtoken.contract import Category
@@ -17,11 +18,11 @@ from tasks.telemetry import reports
 
 logger = logging.getLogger(__name__)
 
-#: A token is renewed when this part of its life is left, and at least so many seconds before its end.
+#: A token is renewed when this share of its lifetime is left, and at least this many seconds before its end.
 _MARGIN = 0.1
-_MIN_MARGIN = 5.0
-#: Seconds between a renewal that failed and the next, for as long as the old token holds.
-_PAUSE = 1.0
+_MIN_MARGIN_SECONDS = 5.0
+#: Seconds between a failed renewal and the next, for as long as the old token is valid.
+_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,18 @@ class _Kept:
 class AccessTokenCache:
     """The access token of one account.
 
-    However many threads want one, the provider is asked once and all share what it answers, failure included: a token
-    endpoint that hangs costs one wait and not one for each thread.
+    The threads that need one at the same time share one request and its outcome, a failure included: a token endpoint
+    that hangs costs one wait and not one for each thread.
     """
 
-    def __init__(self, scheme: AccessTokens[Any], account: Account, send: Exchange) -> None:
+    def __init__(
+        self,
+        scheme: AccessTokens[Any],
+        account: Account,
+        send: Exchange,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monotonic = monotonic
         self._scheme = scheme
         self._account = account
         self._send = send
@@ -47,8 +55,8 @@ class AccessTokenCache:
         self._flight: Future[Secret | Failure] | None = None
 
     def get(self, until: float) -> Secret | Failure:
-        """A token that still holds, or why there is none; waits until ``until`` (``time.monotonic``) at most."""
-        now = monotonic()
+        """Return a valid token, or why there is none. Block until ``until`` of the monotonic clock at most."""
+        now = self._monotonic()
         with self._lock:
             kept = self._kept
             if kept is not None and now < kept.renew_at:
@@ -61,29 +69,29 @@ class AccessTokenCache:
                 if runs or not holds:
                     self._flight = flight
             if kept is not None and holds:
-                # Until it ends it serves.
+                # It is valid until its end, and is used meanwhile.
                 return kept.token
         if not runs:
             self._renew(flight, until)
         try:
-            return flight.result(max(0.0, until - monotonic()))
+            return flight.result(max(0.0, until - self._monotonic()))
         except TimeoutError:
             return Failure(Category.TIMEOUT, "no access token in time")
 
     def refused(self, response: HttpResponse) -> bool:
-        """Whether the provider's answer says that the access token it came with is no longer good."""
+        """Return whether the provider's answer says that the access token of the request is no longer valid."""
         return self._scheme.refused(response)
 
     def discard(self, token: Secret) -> None:
-        """Forget a token that the provider refused, unless another has taken its place already."""
+        """Forget a token that the provider refused, unless it has been replaced already."""
         with self._lock:
             if self._kept is not None and self._kept.token == token:
                 self._kept = None
 
     def _begin(self, flight: Future[Secret | Failure]) -> bool:
-        """Renew in a thread of its own; False where this machine has none left.
+        """Renew in a thread of its own. Return False if no thread can be started.
 
-        The caller that is the first to want a token may have less time than it takes to get one.
+        The first caller that needs a token may have less time than a renewal takes.
         """
         try:
             threading.Thread(target=self._renew, args=(flight, None), name="access-token", daemon=True).start()
@@ -94,23 +102,22 @@ class AccessTokenCache:
     def _renew(self, flight: Future[Secret | Failure], until: float | None) -> None:
         answer: Secret | Failure = Failure(Category.INTERNAL, "the request for an access token could not be made")
         try:
-            # In a thread of its own the shared request has the whole of HTTP_TOTAL_TIMEOUT, however little its callers
-            # have left.
+            # In a thread of its own the shared request has all of HTTP_TOTAL_TIMEOUT, even if its callers have less.
             response = self._send(self._scheme.build(self._account), until)
             got = response if isinstance(response, Failure) else self._scheme.parse(response, self._account)
             answer = got.value if isinstance(got, AccessToken) else got
             if isinstance(got, AccessToken):
-                now = monotonic()
-                margin = min(max(got.expires_in * _MARGIN, _MIN_MARGIN), got.expires_in / 2)
+                now = self._monotonic()
+                margin = min(max(got.expires_in * _MARGIN, _MIN_MARGIN_SECONDS), got.expires_in / 2)
                 with self._lock:
                     self._kept = _Kept(got.value, now + got.expires_in - margin, now + got.expires_in)
             else:
                 with self._lock:
                     if (kept := self._kept) is not None:
-                        self._kept = replace(kept, renew_at=min(monotonic() + _PAUSE, kept.ends_at))
-        except Exception as error:  # noqa: BLE001 - nobody is there to raise it to but those who wait for the answer
+                        self._kept = replace(kept, renew_at=min(self._monotonic() + _PAUSE_SECONDS, kept.ends_at))
+        except Exception as error:  # noqa: BLE001 - the callers that wait get a failure instead
             reports.unexpected(error)
-            # Not its text: it may quote what it was given.
+            # Not the error's text, which may quote what it was given.
             logger.error("renewing an access token ended in %s", describe_error(error))  # noqa: TRY400 - see above
         finally:
             with self._lock:

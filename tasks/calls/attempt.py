@@ -78,7 +78,7 @@ class Attempts:
         # On a connection of its own: what another account's request left on one must not be taken for a token.
         send_alone = partial(send, alone=True)
         self._credentials = {
-            name: _Credentials(account, AccessTokenCache(scheme, account, send_alone) if scheme else None)
+            name: _Credentials(account, AccessTokenCache(scheme, account, send_alone, monotonic) if scheme else None)
             for name, account in accounts.items()
         }
 
