@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from cardtoken.cli.context import Context
-from cardtoken.steps import pauses
+from cardtoken.steps import BACKOFF
 
 if TYPE_CHECKING:
     from redis import RedisError
@@ -36,7 +36,7 @@ class RedisWait:
         if not is_worth_waiting(error):
             raise error
         self.say(doing, _AWAY if is_away(error) else code_of(error), text_of(error) or type(error).__name__)
-        self._stop.wait(next(self._pauses.setdefault(doing, pauses())))
+        self._stop.wait(next(self._pauses.setdefault(doing, BACKOFF.pauses())))
 
     def say(self, doing: str, cause: str, why: str) -> None:
         """Note that a call failed. A connection that is cut is often followed by an error that says more."""
