@@ -97,13 +97,6 @@ def main() -> None:
         # The reader of the pipe has seen enough, as `head` does.
         sys.stderr.close()
         status = Exit.DONE
-    except OSError as error:
-        # A full disk, a file that may not be read: the system's own words.
-        what = error.filename if isinstance(error.filename, str) else "a file or the output"
-        click.echo(f"cardtoken: {what} cannot be read or written: {error.strerror or type(error).__name__}", err=True)
-        with suppress(OSError):  # what could not be written would be tried again at the end, with a traceback
-            sys.stdout.close()
-        status = Exit.FAILED
     except CardTokenError as error:
         click.echo(f"cardtoken: {error}", err=True)
         status = _status_of(error)
@@ -112,6 +105,13 @@ def main() -> None:
         said = str(error).partition(", with args")[0]
         click.echo(f"cardtoken: Redis cannot be asked ({said or type(error).__name__}); see REDIS_URL", err=True)
         status = Exit.REDIS
+    except OSError as error:
+        # A full disk, a file that may not be read: the system's own words.
+        what = error.filename if isinstance(error.filename, str) else "a file or the output"
+        click.echo(f"cardtoken: {what} cannot be read or written: {error.strerror or type(error).__name__}", err=True)
+        with suppress(OSError):  # what could not be written would be tried again at the end, with a traceback
+            sys.stdout.close()
+        status = Exit.FAILED
     except Exception as error:  # noqa: BLE001 - a traceback's last line may quote a card token
         from cardtoken.error_description import describe_error
 

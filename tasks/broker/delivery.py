@@ -9,6 +9,8 @@ from cardtoken.contract import Lane
 
 #: Header that Celery's request of a message adds when the message is about to begin: whether it was revoked.
 REVOKED: Final = "lookup_revoked"
+#: The largest number of retries that an entry may hold.
+MOST_RETRIES: Final = (1 << 31) - 1
 
 
 class _Request(Protocol):

@@ -21,6 +21,7 @@ from celery.utils.time import maybe_iso8601
 from pydantic import ValidationError
 
 from cardtoken.contract import MAX_REQUESTS, REPLAY_OF
+from tasks.broker.delivery import MOST_RETRIES
 from tasks.lookups.carried_state import RetryState
 
 #: A task id longer than this, or with characters that are not printed, is not a client's.
@@ -251,7 +252,7 @@ def object_of(value: object, what: str) -> dict[str, Any]:
 def _whole_number(value: object, what: str) -> int:
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
         raise MalformedError(f"{what} is not a whole number")
     return value
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import uuid4
 
-from tasks.broker.delivery import Delivery
+from tasks.broker.delivery import MOST_RETRIES, Delivery
 from tasks.lookups.carried_state import RetryState
 from tasks.telemetry.masking import describe
 
@@ -31,7 +31,7 @@ def retry_entry(delivery: Delivery, requests: Sequence[object], state: RetryStat
             "expires": None,
             "group": None,
             "group_index": None,
-            "retries": delivery.retries + 1,
+            "retries": min(delivery.retries + 1, MOST_RETRIES),
             "timelimit": [None, None],
             "root_id": delivery.task_id,
             "parent_id": None,

@@ -123,7 +123,7 @@ def test_an_operator_holds_a_provider_and_releases_it(service: Service) -> None:
         found(service, afterpay, 1)
         assert asked(service) == 0
         assert "maintenance" in piped(env, "circuit", "list").stdout
-        assert "opay, all accounts: not asked" in piped(env, "status").stdout
+        assert "opay, all accounts: held open by an operator" in piped(env, "status").stdout
         assert piped(env, "circuit", "close", "opay").returncode == 0
         begun = time.monotonic()
         found(service, task_id, 20)

@@ -133,13 +133,13 @@ def test_a_lookup_that_failed_for_a_reason_to_act_on_is_a_dead_letter(
 
 def test_no_magic_reference_is_left_out() -> None:
     table = re.findall(
-        r"^\| (`.+?) \| (both|OPay|Afterpay) \|", (ROOT / "simulator/README.md").read_text(), re.MULTILINE
+        r"^\| (`.+?) \| (every|both|OPay|Afterpay) \|", (ROOT / "simulator/README.md").read_text(), re.MULTILINE
     )
     wanted = {
         (provider, name)
         for names, who in table
         for name in re.findall(r"`([^`]+)`", names)
-        for provider in (["opay", "afterpay"] if who == "both" else [who.lower()])
+        for provider in (["opay", "afterpay"] if who in ("every", "both") else [who.lower()])
     }
     assert len(wanted) > 80
     have = {(s["provider"], s["reference"].removeprefix("OPAY_TOKEN_").partition("~")[0]) for s in SCENARIOS}
