@@ -1,9 +1,9 @@
 """How many messages of each queue a worker may have in hand, where that is fewer than it has room for."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 from typing import Final
 
 #: Seconds in which the number doubles while no message shows that it is too large.
@@ -29,14 +29,20 @@ class QueueLimits:
     taken at first, then twice as many every half second, until the limit ends.
     """
 
-    def __init__(self, shut: Callable[[str], float | None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        shut: Callable[[str], float | None] = lambda _: None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.shut = shut
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._limits: dict[str, _Limit] = {}
 
     def allowance(self, queue: str) -> int | None:
-        """How many messages of the queue may be in hand; None for any number."""
-        left, now = self.shut(queue), monotonic()
+        """Return how many messages of the queue may be in hand; None for any number."""
+        left, now = self.shut(queue), self._monotonic()
         with self._lock:
             if left is not None:
                 self._limits[queue] = _Limit(1, now, 0)
@@ -57,7 +63,7 @@ class QueueLimits:
 
     def back_off(self, queue: str, seconds: float, in_hand: int) -> None:
         """Claim none of this queue for ``seconds`` (at most one), and then half as many as are in hand."""
-        now = monotonic()
+        now = self._monotonic()
         with self._lock:
             limit = self._limits.get(queue)
             if limit is not None and now < limit.until:

@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 from typing import Any
 
-from cardtoken.contract import Lane
+from cardtoken.contract import Lane, TokenRecord
 from cardtoken.providers import OpayRequest
 from tasks.calls.admission import Admission
 from tasks.calls.attempt import Attempts
@@ -12,6 +12,7 @@ from tasks.calls.engine import Engine
 from tasks.calls.retry import RetryPolicy
 from tasks.calls.threads import CallThreads
 from tasks.lookups.lookup import Lookup, Settled, Step
+from tasks.lookups.outcomes import Found
 from tasks.lookups.reader import RequestReader
 from tasks.providers.provider import Account
 from tasks.telemetry.observer import Observer
@@ -58,6 +59,10 @@ class InMemory:
             stopping=self.stopping,
         )
         self.engine = Engine(self.attempts, self.threads, self.stopping)
+
+    def found(self, reference: str) -> Found:
+        """Return what a call about the reference comes to."""
+        return Found(TokenRecord(value=reference))
 
     def read(self, *requests: object, lane: Lane = Lane.BULK) -> list[Lookup]:
         """Return the lookups of a message that has just come."""
