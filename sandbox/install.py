@@ -16,7 +16,7 @@ from pathlib import Path
 _PAUSE = 5.0
 
 
-class Progress:
+class InstallProgress:
     """A line that is written over on a terminal, and one each few seconds elsewhere."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Progress:
 class Installation:
     """pip at work in a virtual environment."""
 
-    def __init__(self, venv: Path, requirements: Path, progress: Progress) -> None:
+    def __init__(self, venv: Path, requirements: Path, progress: InstallProgress) -> None:
         self._venv = venv
         self._requirements = requirements
         self._progress = progress
@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--editable", action="store_true", help="install this project too, as it stands here")
     options = parser.parse_args()
     version = ".".join(map(str, sys.version_info[:3]))
-    progress = Progress()
+    progress = InstallProgress()
     progress.show(f"{options.venv}: made with Python {version} ({sys.executable})", last=True)
     venv = [sys.executable, "-m", "venv", "--clear", str(options.venv)]
     # In a session of its own: Ctrl-C ends it from here, without a traceback of its own.

@@ -69,7 +69,7 @@ def opay_request(simulator: Simulator, scenario: str) -> HttpRequest:
 
 
 def reference(provider: str, scenario: str) -> str:
-    """A magic reference that nobody has asked about before."""
+    """A magic reference that no test has asked about before."""
     return f"{PREFIX[provider]}{scenario}~{next(_numbers)}"
 
 

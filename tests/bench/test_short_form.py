@@ -14,12 +14,12 @@ from bench.throughput import throughput
 from sandbox.environment import ROOT
 
 
-def nobody(done: float, total: float, doing: str) -> None:
-    """Tell nobody."""
+def silent(done: float, total: float, doing: str) -> None:
+    """Report nothing."""
 
 
 def test_throughput_is_measured_for_lists_and_single_messages() -> None:
-    found = throughput(1, 0.03, nobody, only="this project")
+    found = throughput(1, 0.03, silent, only="this project")
     assert set(found) == {"this project, lists of 100", "this project, single messages"}
     for each in found.values():
         assert each["median"] > 20
@@ -27,7 +27,7 @@ def test_throughput_is_measured_for_lists_and_single_messages() -> None:
 
 
 def test_latency_is_measured_in_every_situation() -> None:
-    found = latency(0.02, nobody)
+    found = latency(0.02, silent)
     assert list(found) == ["idle", "200 a second", "100,000 bulk waiting"]
     for each in found.values():
         assert 0 < each["p50"] <= each["p95"] <= each["p99"]
@@ -60,7 +60,7 @@ def test_the_command_says_what_there_is(args: list[str], status: int, says: str)
 
 
 def test_costs_are_measured() -> None:
-    found = costs(1, 0.02, nobody)
+    found = costs(1, 0.02, silent)
     assert json.dumps(found)
     assert found["enqueue"]["ratio"] > 1
     assert found["memory"]["ratio"] > 0

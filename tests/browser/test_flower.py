@@ -104,7 +104,7 @@ def test_producers_that_tell_of_their_messages_are_not_believed(service: Service
     # On the channel of this service: what is said on the usual one does not reach Flower.
     talkative.conf.update(task_send_sent_event=True, **OPERATOR)
     kwargs = {"requests": [{"opay_token": f"OPAY_TOKEN_visa~{SECRET}"}]}
-    # Nobody consumes this one yet, so that what Flower shows is what the producer told.
+    # No worker consumes this one yet, so that Flower shows what the producer sent.
     talkative.send_task("lookup.opay", kwargs=kwargs, queue="lookup.opay.bulk", task_id="waits-1")
     talkative.send_task(
         "lookup.opay", kwargs=kwargs, queue="lookup.opay.interactive", task_id="ran-1", kwargsrepr=repr(kwargs),

@@ -59,7 +59,7 @@ def test_json_is_a_list_and_json_lines_are_lines(tmp_path: Path) -> None:
         assert [json.loads(line)["line"] for line in text.splitlines()] == [1, 2]
 
 
-def test_a_journal_counts_each_line_once_whatever_is_in_it(tmp_path: Path) -> None:
+def test_a_journal_counts_each_line_once_with_any_content(tmp_path: Path) -> None:
     head = {"run": "r", "reveal": True}
     with Journal(tmp_path / "out.jsonl", head) as journal:
         assert journal.add(1, RESULT)

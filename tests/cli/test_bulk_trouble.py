@@ -188,7 +188,7 @@ def test_why_it_is_quiet_is_said_as_it_is(admin: Any) -> None:
     said = why_quiet(admin, [QUEUE])
     assert "opay, account default, is not asked now: its circuit is open, for another " in said
     assert "tried again by themselves" in said
-    assert "circuit" not in why_quiet(admin, ["lookup.afterpay.bulk"]), "nobody waits for that"
+    assert "circuit" not in why_quiet(admin, ["lookup.afterpay.bulk"]), "the run does not wait for that"
     hold_open(admin, "opay", "*", seconds=60, reason="keys are changed")
     assert "keys are changed" in why_quiet(admin, [QUEUE])
 

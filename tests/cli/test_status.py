@@ -52,7 +52,7 @@ def test_everything_is_on_one_screen(service: Service, env: dict[str, str]) -> N
     assert "\x1b[" in terminal.raw
 
 
-def test_no_colour_where_nobody_wants_it(service: Service, env: dict[str, str]) -> None:
+def test_no_color_is_obeyed_on_a_terminal(service: Service, env: dict[str, str]) -> None:
     with Terminal({**env, "NO_COLOR": "1"}, "status") as terminal:
         assert terminal.end() == 0
         assert "\x1b[3" not in terminal.raw

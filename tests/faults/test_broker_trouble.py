@@ -1,4 +1,4 @@
-"""Whatever happens to Redis, the same worker process goes on by itself, and says so a few times and not per second."""
+"""After any trouble of Redis the same worker process goes on by itself, and says so a few times and not per second."""
 
 import json
 import time

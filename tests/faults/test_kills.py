@@ -1,4 +1,4 @@
-"""A worker dies between any two steps, and nobody notices in the results."""
+"""A worker dies between any two steps, and the results do not show it."""
 
 import signal
 

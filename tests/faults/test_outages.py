@@ -147,7 +147,7 @@ def test_a_provider_comes_back_by_one_lookup_and_then_by_more(service: Service) 
         until(lambda: True if service.simulator.stats()["in_flight_by_provider"]["opay"] > 30 else None, 15)
 
 
-def test_a_message_that_waited_too_long_calls_nobody(service: Service) -> None:
+def test_a_message_that_waited_too_long_calls_no_provider(service: Service) -> None:
     then = (datetime.now(UTC) - timedelta(minutes=10)).isoformat()
     task_id = service.send("opay", [{"opay_token": "OPAY_TOKEN_visa", "requested_at": then}])
     with service.worker():

@@ -48,8 +48,8 @@ def test_a_worker_that_reconnects_again_and_again_holds_no_more_than_it_may(serv
     assert not service.redis.zcard("lookup:leases")
 
 
-def test_a_queue_whose_name_somebody_has_taken_stops_no_other(service: Service) -> None:
-    service.redis.set("lookup.opay.bulk", "somebody was here")
+def test_a_queue_whose_name_is_taken_stops_no_other(service: Service) -> None:
+    service.redis.set("lookup.opay.bulk", "another program's")
     ledger = Ledger(service)
     with service.worker() as worker:
         wait_for_line(worker.child, r"lookup\.opay\.bulk is not a list", 10)

@@ -1,4 +1,4 @@
-"""A message that is revoked or expires is answered, and asks nobody."""
+"""A message that is revoked or expires is answered, and asks no provider."""
 
 from sandbox.service import Service
 from sandbox.waiting import until

@@ -74,7 +74,7 @@ def test_a_second_signal_gives_running_messages_back_too(service: Service, signa
 
 
 @pytest.mark.parametrize("how", ["control", "SIGHUP"])
-def test_whatever_ends_a_worker_begins_no_call_any_more(service: Service, how: str) -> None:
+def test_a_worker_that_is_ended_begins_no_further_call(service: Service, how: str) -> None:
     ledger = Ledger(service)
     with service.worker(PROVIDER_CONCURRENCY="4") as worker:
         ledger.send([f"OPAY_TOKEN_slow-0.5~{how}-{i}" for i in range(80)])

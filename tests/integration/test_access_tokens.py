@@ -173,7 +173,7 @@ def test_a_kept_token_serves_while_it_is_renewed_and_when_that_fails(
         slowest = max(slowest, monotonic() - began)
         threading.Event().wait(0.005)
     renewals = provider.stats()["token_requests"] - 1
-    assert slowest < 0.25, "somebody waited for a token while there was a good one"
+    assert slowest < 0.25, "a call waited for a token while there was a good one"
     # One after the other, each of them in vain.
     assert 1 <= renewals <= TTL / 2 / TOTAL + 1
     assert works(first, account, http)

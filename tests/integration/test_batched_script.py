@@ -136,7 +136,7 @@ def test_a_refusal_is_of_its_own_call(pool: Gated, script: BatchedScript) -> Non
     assert [type(error) for error in errors] == [type(None), type(None), ResponseError, type(None)]
 
 
-def test_a_thread_that_is_ended_while_it_sends_leaves_nobody_waiting(pool: Gated, script: BatchedScript) -> None:
+def test_a_thread_that_is_ended_while_it_sends_leaves_no_other_waiting(pool: Gated, script: BatchedScript) -> None:
     caught: list[BaseException] = []
 
     def call(argument: str) -> Any:

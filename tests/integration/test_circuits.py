@@ -85,7 +85,7 @@ def test_calls_that_fail_now_and_then_open_nothing(one: Circuits, provider: str)
     assert one.acquire(provider, "a").seconds_until_trial is None
 
 
-def test_a_row_of_bad_calls_opens_it_whatever_there_was_before(one: Circuits, provider: str) -> None:
+def test_a_row_of_bad_calls_opens_a_circuit_after_any_past(one: Circuits, provider: str) -> None:
     calls(one, provider, 1000, 0)
     calls(one, provider, 0, VOLUME - 1)
     calls(one, provider, 1, 0)
@@ -291,7 +291,7 @@ def test_a_person_can_end_it(one: Circuits, redis: Any, provider: str) -> None:
     assert not redis.hexists("lookup:circuits:asked", f"{provider}:a")
 
 
-def test_a_limiter_that_says_no_more_is_over_whatever_becomes_of_the_lookup_that_goes_first(
+def test_a_limiter_that_says_no_more_is_over_with_any_end_of_the_lookup_that_goes_first(
     one: Circuits, provider: str
 ) -> None:
     ask(one, provider, 0.05)

@@ -71,7 +71,7 @@ def test_a_list_of_any_priority_is_a_part_of_its_queue(redis: Any, claims: Claim
 
 @pytest.mark.parametrize("key", [QUEUE, f"lookup:given-back:{QUEUE}", f"lookup:delayed:{QUEUE}", f"{QUEUE}\x06\x163"])
 def test_a_key_of_another_type_costs_the_other_queues_nothing(redis: Any, claims: Claims, key: str) -> None:
-    redis.set(key, "somebody was here")
+    redis.set(key, "another program's")
     redis.lpush(OTHER, b"1", b"2")
     taken = claims.take([OTHER, QUEUE], 10)[0] + claims.take([QUEUE, OTHER], 10)[0]
     assert [claim.entry for claim in taken] == [b"1", b"2"]
@@ -141,7 +141,7 @@ def test_a_worker_with_many_claims_keeps_them_all(redis: Any, claims: Claims) ->
     redis.lpush(QUEUE, *[b"{}"] * 1000)
     while claims.take([QUEUE], 100)[0]:
         pass
-    time.sleep(LEASE + 0.05)  # all have run out, and nobody has looked
+    time.sleep(LEASE + 0.05)  # all have run out, and no worker has looked
     claims.maintain_leases()
     assert len(claims) == 1000
     assert not redis.exists(f"lookup:given-back:{QUEUE}")
@@ -158,7 +158,7 @@ def test_the_claims_of_a_dead_worker_go_back_and_count(redis: Any, claims: Claim
     assert deaths(other) == [1] * 100
 
 
-def test_after_an_outage_nobody_is_taken_for_dead_before_all_could_renew(redis: Any, claims: Claims) -> None:
+def test_after_an_outage_no_worker_is_taken_for_dead_before_all_could_renew(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"{}")
     other = claims_of(redis)
     other.maintain_leases()
@@ -209,7 +209,7 @@ def test_a_message_that_came_back_while_its_first_delivery_waited_is_begun_once(
 def test_leases_are_renewed_where_nothing_can_be_settled(redis: Any, claims: Claims) -> None:
     redis.lpush(QUEUE, b"1", b"2")
     first, second = claims.take([QUEUE], 2)[0]
-    redis.set(f"lookup:given-back:{QUEUE}", "somebody was here")
+    redis.set(f"lookup:given-back:{QUEUE}", "another program's")
     claims.release(first.id)
     time.sleep(LEASE / 2)
     with pytest.raises(ResponseError):

@@ -504,7 +504,7 @@ def test_a_dead_consumers_results_are_taken_over(client: Either, store: Any) -> 
     store.xreadgroup("till", "dead", {STREAM: ">"}, count=25)
     results = client.results(group="till", consumer="alive", claim_idle=0.5, batch=10)
     found = [next(results).lookup_id for _ in range(5)]
-    assert found == [f"lookup-{number}" for number in range(25, 30)], "nobody waits for the dead"
+    assert found == [f"lookup-{number}" for number in range(25, 30)], "no consumer waits for the dead"
     found = [next(results).lookup_id for _ in range(25)]
     assert found == [f"lookup-{number}" for number in range(25)]
     client.close()

@@ -105,7 +105,7 @@ def test_a_lookup_that_failed_is_an_error_with_its_result(client: Either, durabl
     assert replies(durable) == []
 
 
-def test_the_service_is_told_when_nobody_waits_any_more(durable: Service) -> None:
+def test_the_service_learns_when_no_caller_waits_any_more(durable: Service) -> None:
     reference = "OPAY_TOKEN_timeout-9~deadline"
     with Client(durable.server.url) as client, pytest.raises((LookupTimeoutError, LookupFailedError)):
         client.lookup({"opay_token": reference}, 1)

@@ -59,7 +59,7 @@ class AsyncTwin:
 
     @staticmethod
     async def _rest() -> None:
-        """Until nothing runs any more: a generator that nobody holds any longer is closed by a task of its own."""
+        """Until nothing runs any more: a generator that is not referenced any longer is closed by a task of its own."""
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             _, pending = await asyncio.wait(others, timeout=10)
             assert not pending, pending

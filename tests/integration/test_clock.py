@@ -1,4 +1,4 @@
-"""Redis' clock as a worker knows it, with a real server, whatever this host's own clock shows."""
+"""Redis' clock as a worker knows it, with a real server, on a host with any clock."""
 
 import logging
 from collections.abc import Iterator

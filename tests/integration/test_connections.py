@@ -103,7 +103,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(
         client.ping()
 
 
-def test_a_name_that_nobody_resolves_is_given_up_and_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_does_not_resolve_is_given_up_and_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lookups, answered = [], threading.Event()
     real = socket.getaddrinfo
 

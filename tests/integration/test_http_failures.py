@@ -1,4 +1,4 @@
-"""Whatever a server does, an exchange ends in an answer or in a failure of the right kind, and quotes nothing."""
+"""With any server, an exchange ends in an answer or in a failure of the right kind, and quotes nothing."""
 
 import logging
 import socket
@@ -96,7 +96,7 @@ FAILURES: dict[str, tuple[Serve, tuple[Category, str]]] = {
 
 
 @pytest.mark.parametrize("what", FAILURES)
-def test_whatever_goes_wrong_is_a_failure_of_its_kind(http: HttpClient, what: str) -> None:
+def test_everything_that_goes_wrong_is_a_failure_of_its_kind(http: HttpClient, what: str) -> None:
     serve, (category, words) = FAILURES[what]
     with RawServer(serve) as server:
         expected = Failure(category, words, may_pass=category is Category.PROTOCOL)
@@ -120,7 +120,7 @@ def test_a_host_that_cannot_be_asked_is_a_failure(http: HttpClient, url: str, ca
     assert http.send(secretive(url)) == Failure(category, words)
 
 
-def test_a_host_where_nobody_listens_is_a_failure(http: HttpClient) -> None:
+def test_a_host_without_a_listener_is_a_failure(http: HttpClient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     answer = http.send(secretive(f"http://127.0.0.1:{port}"))
@@ -217,7 +217,7 @@ def test_nothing_of_a_request_shows_in_its_repr() -> None:
     assert repr(HttpResponse(200, {"a": "hidden"}, b"hidden")) == "HttpResponse(status=200)"
 
 
-# --- whatever else there is
+# --- everything else
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ ANSWERS = st.builds(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=ANSWERS)
-def test_no_bytes_whatever_become_an_exception(liar: tuple[RawServer, HttpClient], data: bytes) -> None:
+def test_no_bytes_become_an_exception(liar: tuple[RawServer, HttpClient], data: bytes) -> None:
     server, http = liar
     server.serve = answering(data)
     http.limits = Limits(connect=5, read=5, total=2, max_body=1000)

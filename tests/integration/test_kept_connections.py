@@ -1,4 +1,4 @@
-"""What a gateway does to kept connections: no lookup ends for it, and nobody gets another's card."""
+"""What a gateway does to kept connections: no lookup ends for it, and no lookup gets another's card."""
 
 import hashlib
 import json

@@ -110,7 +110,7 @@ def test_the_finder_passes_a_part_of_the_keys_at_a_time_and_forgets_what_is_gone
     redis.flushall()
 
 
-def test_the_most_urgent_is_claimed_first_whatever_its_separator(service: Service) -> None:
+def test_the_most_urgent_is_claimed_first_with_any_separator(service: Service) -> None:
     names = ["", *suffixes((":", "\x06\x16"), (0, 1, 2))]
     for name in reversed(names):
         service.redis.lpush(QUEUE + name, name or "own")

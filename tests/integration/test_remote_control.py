@@ -38,7 +38,7 @@ def test_a_queue_can_be_left_and_taken_up_again(service: Service) -> None:
     waiting = service.send("opay", [GOOD], lane="bulk")
     served = service.send("opay", [GOOD])
     assert service.results(served, 1)[0]["status"] == "found"
-    assert service.redis.llen(QUEUE) == 1, "what nobody consumes stays where it is"
+    assert service.redis.llen(QUEUE) == 1, "a queue without a consumer keeps its messages"
 
     control.add_consumer(QUEUE, reply=True, timeout=1)
     assert service.results(waiting, 1)[0]["status"] == "found"

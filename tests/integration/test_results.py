@@ -1,4 +1,4 @@
-"""Publication against a real Redis: each result once, wherever it has to go, whoever else is at it."""
+"""Publication against a real Redis: each result once, in each of its places, among other writers."""
 
 import json
 import re
@@ -273,7 +273,7 @@ def test_streams_keep_exactly_as_many_entries_as_they_may(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("outcome", [FOUND, NotFound(), GONE, Failure(Category.EXPIRED, "why")])
-def test_a_queue_whose_key_holds_something_else_costs_nobody_a_result(
+def test_a_queue_whose_key_holds_something_else_costs_no_result(
     redis: Redis, store: ResultStore, outcome: Outcome, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis.set("token-records:taken", "by someone else")
@@ -282,7 +282,7 @@ def test_a_queue_whose_key_holds_something_else_costs_nobody_a_result(
     assert publish(store, results) == 0
     assert ids(redis, "token-records:a") == [of(0), of(2)]
     assert redis.get("token-records:taken") == b"by someone else"
-    # Whatever its outcome, there the result is: nowhere else could it be found.
+    # With any outcome the result is there: it could be found nowhere else.
     strays = [entry for entry in entries(redis, DEAD_LETTERS) if entry["lookup_id"] in {of(1), of(3)}]
     assert [json.loads(entry["result"])["lookup_id"] for entry in strays] == [of(1), of(3)]
     expected = outcome.category if isinstance(outcome, Failure) else Category.INTERNAL

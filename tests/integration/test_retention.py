@@ -1,4 +1,4 @@
-"""The sweep against a real Redis: nothing is kept too long, in quiet queues either, and nobody's group is lost."""
+"""The sweep against a real Redis: nothing is kept too long, in quiet queues either, and no consumer group is lost."""
 
 import time
 from collections.abc import Iterator
@@ -190,7 +190,7 @@ def test_a_worker_that_finds_the_lock_taken_does_not_sweep(redis: Redis, redis_s
             until(lambda: None if redis.exists(QUEUE) else True, timeout=5)
         finally:
             retention.stop()
-    # The lock runs out by itself, whatever becomes of who holds it.
+    # The lock runs out by itself, also when its holder has died.
     ttl: Any = redis.pttl(LOCK)
     assert ttl <= 450
 

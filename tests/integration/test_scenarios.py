@@ -23,7 +23,7 @@ MAX_ATTEMPTS = 3
 
 @pytest.fixture(scope="module")
 def service(redis_server: RedisServer) -> Iterator[Service]:
-    """Short timeouts, so that what hangs does not take long, and a provider that nobody else has called.
+    """Short timeouts, so that what hangs does not take long, and a provider that no other test has called.
 
     Not too many at once: where two cores play all the parts, a crowd would time out what is not meant to.
     """
@@ -39,7 +39,7 @@ def service(redis_server: RedisServer) -> Iterator[Service]:
 def results(service: Service) -> dict[str, dict[str, Any]]:
     """All results, by lookup id; each lookup comes in a message of its own."""
     found = {}
-    # A refused access token costs whoever shares it a call: those that have it refused come when the others are done.
+    # A refused access token costs each lookup that shares it a call: lookups that have it refused come last.
     for refuses in (False, True):
         numbers = [number for number, each in enumerate(SCENARIOS) if _refuses(each) is refuses]
         for number in numbers:

@@ -1,4 +1,4 @@
-"""``make up``, as somebody would use it: started, tried, stopped by Ctrl-C."""
+"""``make up``, as a developer uses it: started, tried, stopped by Ctrl-C."""
 
 import re
 import signal

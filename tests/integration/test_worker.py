@@ -74,7 +74,7 @@ def test_a_retry_is_a_celery_retry_with_its_reason(service: Service) -> None:
 
 
 def test_a_new_listener_hears_every_later_event_once(service: Service) -> None:
-    for number in range(3):  # to nobody
+    for number in range(3):  # without a listener
         service.results(service.send("opay", [{"opay_token": f"OPAY_TOKEN_visa~unheard-{number}"}]), 1)
     events = Events(service)
     try:

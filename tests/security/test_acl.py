@@ -212,7 +212,7 @@ REFUSED: list[tuple[str, tuple[Any, ...]]] = [
     ("flower", ("DEL", "lookup.opay.bulk")),
     ("flower", ("XREAD", "STREAMS", "token-records:default", "0")),
     ("flower", ("XRANGE", "lookup:dead-letters", "-", "+")),
-    # Nobody changes or empties the server, or reads what is another program's.
+    # None of the users changes or empties the server, or reads what is another program's.
     *((user, command) for user in USERS for command in (
         ("FLUSHALL",), ("FLUSHDB",), ("CONFIG", "GET", "*"), ("CONFIG", "SET", "appendonly", "no"), ("KEYS", "*"),
         ("ACL", "LIST"), ("SHUTDOWN",), ("MONITOR",), ("GET", "another:program"),

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.tools
 def test_hosts_come_and_go(name: str, scale: float) -> None:
     try:
         record = RUNS[name](Plan(scale=scale, seed=1, progress=lambda *_: None))
-    except UnavailableError as error:  # whoever is not root has no network namespaces
+    except UnavailableError as error:  # only root has network namespaces
         pytest.skip(str(error))
     assert record.passed, f"{record.goal}: {dict(record.figures)}"
 

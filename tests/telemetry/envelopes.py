@@ -1,4 +1,4 @@
-"""A server that speaks Sentry's envelope protocol: it keeps whatever it is sent."""
+"""A server that speaks Sentry's envelope protocol: it keeps all that it is sent."""
 
 import gzip
 import json

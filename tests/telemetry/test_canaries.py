@@ -48,7 +48,7 @@ _FULL = re.compile(
 
 
 def forms(canary: str) -> Iterator[str]:
-    """What a secret may look like where somebody encoded it."""
+    """What a secret may look like once it is encoded."""
     raw = canary.encode()
     yield canary
     yield json.dumps(canary)[1:-1]

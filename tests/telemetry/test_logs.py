@@ -50,7 +50,7 @@ def test_a_lookup_is_one_line_that_says_how_it_ended(service: Service) -> None:
     assert (refused["status"], refused["category"], refused["code"]) == ("failed", "rejected", "20000")
     assert refused["call_seconds"] >= 0
     assert ended["order-4"]["category"] == "invalid_request"
-    assert "call_seconds" not in ended["order-4"], "nobody was called"
+    assert "call_seconds" not in ended["order-4"], "no provider was called"
     (again,) = (line for line in lines if "again_in" in line)
     assert again["message"].startswith("retry: opay: 1 timeout 09 at attempt 1")
     assert (again["lookups"], again["task_id"]) == (1, task_id)

@@ -159,7 +159,7 @@ def test_events_lose_what_integrations_put_into_them() -> None:
     assert "lookup.opay" in told
 
 
-def test_the_sampler_lets_nobody_behind_it_see_a_message() -> None:
+def test_the_sampler_hides_messages_from_what_is_behind_it() -> None:
     context: dict[str, Any] = {
         "celery_job": {"task": "lookup.opay", "args": [SECRET], "kwargs": {"requests": [SECRET]}}
     }

@@ -197,7 +197,7 @@ def test_a_401_and_a_403_say_that_the_access_token_is_no_longer_good(status: int
     [
         (400, Category.INVALID_REQUEST),
         (401, Category.AUTHENTICATION),
-        (402, Category.REJECTED),  # listed nowhere: the client's fault, whatever it is
+        (402, Category.REJECTED),  # listed nowhere: the client's fault, of an unknown kind
         (403, Category.AUTHENTICATION),
         (405, Category.PROTOCOL),  # of this service's own request: nothing that a producer could mend
         (406, Category.PROTOCOL),

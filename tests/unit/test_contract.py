@@ -128,7 +128,7 @@ def test_an_older_reader_passes_over_what_a_newer_writer_added() -> None:
     assert failed.error.category == "haunted"
 
 
-def test_a_brand_or_a_funding_that_nobody_knows_yet_is_read() -> None:
+def test_a_brand_or_a_funding_that_is_not_known_yet_is_read() -> None:
     token = {**json.loads(FOUND)["token"], "brand": "newcard", "funding": "barter"}
     read = LookupResult.from_json(with_changes(token=token)).token
     assert read is not None
@@ -194,7 +194,7 @@ def test_only_what_may_pass_by_itself_is_retryable() -> None:
     }
 
 
-def test_only_what_nobody_can_act_on_is_no_dead_letter() -> None:
+def test_only_a_failure_that_no_operator_can_act_on_is_not_a_dead_letter() -> None:
     assert {category for category in Category if not category.actionable} == {
         Category.EXPIRED,
         Category.INVALID_REQUEST,

@@ -83,7 +83,7 @@ def test_a_delivery_crosses_celery_as_the_intake_made_it(revoked: bool, monkeypa
     [
         ("lookup.opay.interactive", Lane.INTERACTIVE),
         ("lookup.opay.bulk", Lane.BULK),
-        ("somebody-else's", Lane.BULK),
+        ("another-service's", Lane.BULK),
         ("interactive", Lane.BULK),
         ("", Lane.BULK),
     ],

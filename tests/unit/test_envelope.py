@@ -1,4 +1,4 @@
-"""A queue entry that is a message: whoever pushed it, however it was packed."""
+"""A queue entry that is a message, of any client and in any packing."""
 
 import bz2
 import lzma
@@ -35,13 +35,13 @@ STATE = {"version": 1, "lookups": [STEP]}
         message(**{"content-encoding": "UTF-8"}),
         message(body=body(), properties={}),  # a body as plain text
         message(body=body(), properties=...),
-        with_properties(delivery_tag=..., delivery_info=5),  # whatever says where it came from
+        with_properties(delivery_tag=..., delivery_info=5),  # with any delivery facts
         protocol_1(),
         protocol_1(args=..., callbacks=..., errbacks=..., chord=..., utc=...),
         protocol_1(args=None),
     ],
 )
-def test_a_message_is_taken_whatever_client_pushed_it(entry: dict[str, Any]) -> None:
+def test_a_message_of_any_client_is_taken(entry: dict[str, Any]) -> None:
     envelope = opened(entry)
     assert (envelope.task, envelope.id) == ("lookup.opay", "6a1b")
     assert envelope.requests == [GOOD]

@@ -60,7 +60,7 @@ def test_an_entry_that_is_not_a_json_object_is_refused(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 5000, "NaN", "Infinity", "-Infinity"])
-def test_a_number_that_nobody_could_write_down_again_is_refused(number: str) -> None:
+def test_a_number_that_could_not_be_written_again_is_refused(number: str) -> None:
     assert refusal(message(body({"requests": [{"n": 0}]}).replace("0", number))) == "the body is not JSON"
 
 
@@ -234,7 +234,7 @@ def test_eta_and_expires_are_times(name: str, time: object) -> None:
     assert refusal(protocol_1(**{name: time})) == f"{name} is not a time"
 
 
-# --- whatever comes
+# --- random entries
 
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=12)

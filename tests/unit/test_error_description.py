@@ -1,4 +1,4 @@
-"""What is shown of an error that nobody foresaw: where it came from, and nothing of what it says."""
+"""What is shown of an unforeseen error: where it came from, and nothing of what it says."""
 
 import json
 import re
@@ -16,7 +16,7 @@ CANARY = "OPAY_TOKEN_canary"
 
 
 def raised(call: object, *args: object) -> BaseException:
-    with pytest.raises(BaseException) as found:  # noqa: PT011 - whatever it is
+    with pytest.raises(BaseException) as found:  # noqa: PT011 - any of them
         call(*args)  # type: ignore[operator]
     return found.value
 

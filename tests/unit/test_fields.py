@@ -30,7 +30,7 @@ ANYTHING = st.one_of(
 
 @given(ANYTHING)
 @settings(max_examples=150, deadline=None)
-def test_whatever_a_field_holds_the_answer_is_one_of_its_kind_or_none(value: object) -> None:
+def test_any_value_of_a_field_gives_one_of_its_kind_or_none(value: object) -> None:
     text = fields.text(value)
     assert text is None or (0 < len(text) <= 1024 and text == text.strip() and text.encode())
     assert fields.digits(value, 4) is None or len(str(fields.digits(value, 4))) == 4

@@ -1,4 +1,4 @@
-"""Whatever a message's list holds, each element becomes one lookup whose result can be published."""
+"""Each element of any message's list becomes one lookup whose result can be published."""
 
 import json
 from collections.abc import Mapping

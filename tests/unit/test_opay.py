@@ -171,7 +171,7 @@ def test_a_success_that_names_another_token_is_never_found(echoed: object) -> No
     assert outcome.category is Category.PROTOCOL
     assert TOKEN not in outcome.message
     named = isinstance(echoed, str) and bool(echoed)
-    assert outcome.misdirected is named, "an answer to somebody else, or an answer without a token"
+    assert outcome.misdirected is named, "an answer to another caller, or an answer without a token"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_success_with_nothing_but_the_token_invents_nothing() -> None:
     assert parse(HttpResponse(200, {}, body), query()) == Found(TokenRecord(value=CardToken(TOKEN)))
 
 
-def test_fields_that_nobody_announced_are_passed_over() -> None:
+def test_fields_that_opay_has_not_documented_are_passed_over() -> None:
     assert record(binCountry="EG", nested={"a": [1]}) == record()
 
 
@@ -249,7 +249,7 @@ def test_the_expiry_is_optional_and_two_digits_are_this_century(
         ("MasterCard", Brand.MASTERCARD, "MasterCard"),
         ("VERVE", Brand.VERVE, "VERVE"),  # OPay's Nigerian market
         ("MEEZA", Brand.MEEZA, "MEEZA"),  # OPay's Egyptian market
-        ("Kaching", Brand.UNKNOWN, "Kaching"),  # a word nobody has listed keeps its letters
+        ("Kaching", Brand.UNKNOWN, "Kaching"),  # a word that is not listed keeps its letters
         ("", None, None),
         (None, None, None),
         (..., None, None),
@@ -273,7 +273,7 @@ def test_a_brand_is_normalised_and_the_providers_word_kept(
         ("name1", None),  # another kind
         ({"customerName": "name1"}, Customer(name="name1")),
         ({"customerId": 121111113}, Customer(id="121111113")),  # a number keeps its digits
-        ({"customerMobile": 20123111111, "x": 1}, Customer(phone="20123111111")),  # a field nobody announced
+        ({"customerMobile": 20123111111, "x": 1}, Customer(phone="20123111111")),  # a field that is not documented
     ],
 )
 def test_a_customer_is_as_partial_as_the_provider_told(info: object, customer: Customer | None) -> None:

@@ -68,7 +68,7 @@ TREATED_AS = [
     ("02003", Category.REJECTED),  # another operation's
     ("02004", Category.REJECTED),  # another operation's
     ("20000", Category.REJECTED),  # another operation's: a duplicate order
-    ("77777", Category.REJECTED),  # a code that nobody listed
+    ("77777", Category.REJECTED),  # a code that is not listed
     ("9", Category.REJECTED),  # a listed one without its zero is not listed
     ("000000", Category.REJECTED),  # nor is a success with a zero too many
     ("0", Category.REJECTED),  # nor with too few
@@ -142,7 +142,7 @@ def test_an_unlisted_code_with_a_status_of_success_is_rejected(status: int) -> N
 @pytest.mark.parametrize(
     ("code", "category"), [("09", Category.TIMEOUT), (90, Category.UNAVAILABLE), ("97", "rejected")]
 )
-def test_a_listed_code_decides_whatever_the_status(status: int, code: object, category: str) -> None:
+def test_a_listed_code_decides_with_any_status(status: int, code: object, category: str) -> None:
     assert failure(asked(code, status=status)).category == category
     assert isinstance(asked("00000", status=status), Found)
     assert asked("02006", status=status) == NotFound()
@@ -249,7 +249,7 @@ def test_an_override_that_says_nothing_is_refused_without_being_quoted(overrides
         (400, Category.INVALID_REQUEST),
         (401, Category.AUTHENTICATION),
         (403, Category.AUTHENTICATION),
-        (404, Category.PROTOCOL),  # of whatever stands before OPay: never said of the card token
+        (404, Category.PROTOCOL),  # of a gateway before OPay: never said of the card token
         (408, Category.TIMEOUT),
         (418, Category.REJECTED),
         (429, Category.RATE_LIMITED),

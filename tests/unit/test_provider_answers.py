@@ -1,4 +1,4 @@
-"""What holds of whatever a provider answers, for every registered provider."""
+"""What holds of every answer, for every registered provider."""
 
 import json
 from collections.abc import Callable
@@ -176,7 +176,7 @@ def test_a_success_with_something_changed_never_carries_a_token_that_was_not_mea
 @each_provider
 @given(status=STATUS, before=st.text(max_size=80), after=st.text(max_size=20))
 @thorough
-def test_a_failure_repeats_no_secret_in_whatever_field_it_comes_back(
+def test_a_failure_repeats_no_secret_from_any_field(
     provider: Provider[Any], status: int, before: str, after: str
 ) -> None:
     names = ["code", "message", "errorCode", "error", "error_description", "errorId", "data", "detail"]

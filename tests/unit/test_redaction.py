@@ -1,4 +1,4 @@
-"""The configured secrets, in whatever form, are cut out of text."""
+"""The configured secrets, in every form, are cut out of text."""
 
 import base64
 import json

@@ -150,7 +150,7 @@ def test_without_a_limit_a_lookup_is_tried_again_until_its_deadline() -> None:
     assert attempts < 100
 
 
-def test_the_calls_of_a_bulk_lookup_last_until_its_deadline_whatever_is_drawn() -> None:
+def test_the_calls_of_a_bulk_lookup_last_until_its_deadline_with_any_jitter() -> None:
     for seed in range(200):
         patient = RetryPolicy(0.5, 60, 154, random.Random(seed).uniform)  # noqa: S311 - a wait is no secret
         now, attempts = NOW, 1

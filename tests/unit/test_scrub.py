@@ -90,6 +90,6 @@ def test_a_message_of_a_megabyte_is_read_in_no_time(piece: str) -> None:
     st.integers(0, 3),
 )
 @settings(max_examples=100, deadline=None)
-def test_whatever_stands_around_a_secret_it_is_not_published(before: str, after: str, secret: str, times: int) -> None:
+def test_a_secret_is_not_published_in_any_surroundings(before: str, after: str, secret: str, times: int) -> None:
     message = scrubbed(before + secret * times + after, (Secret(secret),))
     assert message is None or (secret not in message and len(message) <= 500 and len(message.splitlines()) == 1)

@@ -87,7 +87,7 @@ def test_a_short_card_token_shows_nothing_at_all(token: str, shown: str) -> None
     assert str(CardToken(token)) == shown
 
 
-def test_the_text_is_there_for_whoever_asks_for_it() -> None:
+def test_the_text_is_there_for_code_that_asks_for_it() -> None:
     assert Secret(KEY).get_secret_value() == KEY
     assert CardToken(TOKEN).get_secret_value() == TOKEN
 

@@ -221,7 +221,7 @@ def test_settings_do_not_show_their_secrets(environment: Environment) -> None:
     assert "canary" not in f"{settings} {settings!r} {settings.model_dump_json()}"
 
 
-def test_variables_of_others_are_nobodys_business(environment: Environment) -> None:
+def test_variables_of_other_programs_are_ignored(environment: Environment) -> None:
     environment.load(REDIS_URL_OLD="canary", SOMETHING="else", OPAY_UNHEARD_OF="canary")
 
 

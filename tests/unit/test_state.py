@@ -51,7 +51,7 @@ def test_a_later_version_with_unknown_fields_is_read() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"not_before": ...},  # whatever was added since may be missing
+        {"not_before": ...},  # fields added since may be missing
         {"not_before": None},
         {"unreadable": ...},  # written by the release before
         {"attempts": 0},  # not asked yet: its account's circuit was open

@@ -82,7 +82,7 @@ def test_a_404_of_a_gateway_names_the_setting_and_keeps_the_words(said: str) -> 
     assert (failure.category, failure.code, failure.may_pass) == (Category.PROTOCOL, "7", True)
 
 
-def test_an_answer_not_to_be_believed_is_a_protocol_failure_whatever_its_status() -> None:
+def test_an_answer_not_to_be_believed_is_a_protocol_failure_with_any_status() -> None:
     failure = protocol_failure(HttpResponse(503, {"retry-after": "9"}, b""), "words")
     assert (failure.category, failure.message, failure.http_status) == (Category.PROTOCOL, "words", 503)
 
@@ -131,7 +131,7 @@ def test_seconds_are_a_number_that_is_rounded_up(text: str, seconds: float | Non
     assert retry_after(HttpResponse(503, {"retry-after": text}, b"")) == seconds
 
 
-def test_without_the_header_nobody_asked_for_anything() -> None:
+def test_without_the_header_no_wait_was_asked_for() -> None:
     assert retry_after(HttpResponse(503, {}, b"")) is None
 
 
@@ -170,6 +170,6 @@ HEADER = st.text(st.characters(max_codepoint=0x2FF), max_size=60) | st.from_rege
 @given(HEADER, HEADER)
 @example("Mon, 01 Jan 0001 00:00:00 +2359", "Fri, 31 Dec 9999 23:59:59 -2359")
 @settings(max_examples=150, deadline=None)
-def test_whatever_the_headers_hold_the_answer_is_a_wait_or_none(after: str, date: str) -> None:
+def test_any_headers_give_a_wait_or_none(after: str, date: str) -> None:
     seconds = retry_after(HttpResponse(503, {"retry-after": after, "date": date}, b""))
     assert seconds is None or 0 <= seconds < float("inf")

@@ -80,7 +80,7 @@ def test_interactive_calls_go_first() -> None:
     threads.close()
 
 
-def test_one_thread_serves_bulk_whatever_is_kept() -> None:
+def test_one_thread_always_serves_bulk() -> None:
     threads, gate = CallThreads(1, "t", reserved=lambda: 1), Gate()
     gate.open()
     threads.submit(Lane.BULK, gate.call, "bulk")
