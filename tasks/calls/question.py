@@ -1,4 +1,4 @@
-"""One question to a provider: what is sent, and whether what comes back can be the answer to it."""
+"""One question to a provider: the request, and whether a response can be the answer to it."""
 
 import secrets
 from typing import Any
@@ -8,7 +8,7 @@ from tasks.http.messages import Answered, HttpRequest, HttpResponse
 from tasks.lookups.outcomes import Failure, Outcome
 from tasks.providers.provider import Account, Provider, Query
 
-#: So many answers of a connection are remembered.
+#: The number of answers that are remembered of a connection.
 _REMEMBERED = 32
 
 
@@ -32,7 +32,7 @@ class Question:
         return self._provider.build(self._query)
 
     def outcome(self, response: HttpResponse) -> Outcome:
-        """Return what the provider's answer says."""
+        """Return what the provider's answer means."""
         if self._read is None or self._read[0] is not response:
             self._read = response, self._provider.parse(response, self._query)
         return self._read[1]

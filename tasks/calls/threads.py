@@ -1,4 +1,4 @@
-"""Threads for calls to one provider: interactive calls go first, and some threads are kept for them."""
+"""Threads for calls to one provider. Interactive calls go first, and some threads are reserved for them."""
 
 import logging
 import threading
@@ -17,9 +17,9 @@ _Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class CallThreads:
-    """At most ``size`` threads, started as they are needed.
+    """At most ``size`` threads, started when they are needed.
 
-    ``reserved`` is asked each time: so many are never used for bulk calls. A call must not raise.
+    ``reserved`` returns how many threads are not used for bulk calls at that moment. A call must not raise.
     """
 
     def __init__(self, size: int, name: str, reserved: Callable[[], int] = lambda: 0) -> None:
@@ -37,17 +37,17 @@ class CallThreads:
         self._progressed = monotonic()
 
     def submit(self, lane: Lane, call: Callable[..., None], *args: Any) -> None:
-        """Call it in a thread, as soon as there is one, in a copy of the caller's context: a trace goes on in it.
+        """Make a call in a thread as soon as one is free, in a copy of this context, so that a trace continues.
 
-        Where no thread can be started, those that there are call it; where there is none at all, it is called here.
+        If no thread can be started, the existing ones make the call; if there is none, it is made in this thread.
         """
         waiting = self._waiting[lane]
         with self._changed:
             if not self._waits():
-                self._progressed = monotonic()  # nothing was to be done until now
+                self._progressed = monotonic()  # there was nothing to do until now
             waiting.append((copy_context().run, (call, *args)))
             self._changed.notify()
-            # One that was woken counts as idle until it runs, so what waits is counted too.
+            # A thread that was woken counts as idle until it runs, so the waiting calls are counted too.
             if sum(map(len, self._waiting.values())) > self._idle and len(self._threads) < self.size:
                 self._start_one()
             if self._threads or self._closed:
@@ -61,15 +61,15 @@ class CallThreads:
 
     @property
     def stalled_seconds(self) -> float:
-        """Seconds for which calls have been waiting or running, and none has begun or ended."""
+        """Return the seconds for which calls have been waiting or running, and none has begun or ended."""
         with self._changed:
             return monotonic() - self._progressed if self._waits() else 0.0
 
     @contextmanager
     def inline(self, lane: Lane) -> Iterator[bool]:
-        """Make a call in this thread instead, which counts like one of the others; False where none is free now.
+        """Make a call in this thread, which counts as one of the others meanwhile. Yield False if none is free.
 
-        Handing a call to another thread and its outcome back takes a quarter of all that a single lookup costs.
+        Handing a call to another thread and its outcome back is a quarter of the cost of a single lookup.
         """
         with self._changed:
             free = not any(self._waiting.values()) and self._room(lane)
@@ -88,7 +88,7 @@ class CallThreads:
                 self._changed.notify()
 
     def close(self) -> None:
-        """End the threads once their running calls are over; what waits is not called any more."""
+        """End the threads after their running calls. Waiting calls are not made."""
         with self._changed:
             self._closed = True
             for waiting in self._waiting.values():
@@ -118,9 +118,9 @@ class CallThreads:
         try:
             thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             thread.start()
-        except (RuntimeError, MemoryError):  # no more processes, or no memory: the machine's own words say no more
+        except (RuntimeError, MemoryError):  # the process limit, or no memory: the error's text says no more
             if not self._short:
-                logger.warning("%s: no thread can be started; %d go on", self._name, len(self._threads))
+                logger.warning("%s: no thread can be started; going on with %d", self._name, len(self._threads))
             self._short = True
         else:
             self._short = False

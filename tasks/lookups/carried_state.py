@@ -1,4 +1,4 @@
-"""What travels in a retry: a versioned shape that the workers of the release before and after can read."""
+"""The state that a retry carries, in a versioned shape that workers of the previous and the next release can read."""
 
 from typing import Annotated, Final
 
@@ -6,23 +6,23 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cardtoken.contract import MAX_REQUESTS, Time
 
-#: Grows when a field changes its meaning. Fields may be added without: readers ignore what they do not know.
+#: Increased when a field changes its meaning. Fields may be added without: readers ignore those they do not know.
 STATE_VERSION: Final = 1
 
 Position = Annotated[int, Field(ge=0, lt=MAX_REQUESTS)]
 
 
 class LookupState(BaseModel):
-    """How far one lookup has come. Its request stands at the same place of the message's ``requests``."""
+    """The progress of one lookup. Its request is at the same place of the message's ``requests``."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    #: Its place in the list that the producer sent: with the task id, what tells it from all others.
+    #: Its place in the list that the producer sent. Together with the task id it identifies the lookup.
     index: Position
     lookup_id: Annotated[str, Field(min_length=1, max_length=512)]
     #: Calls made so far.
     attempts: Annotated[int, Field(ge=0)]
-    #: Those of them whose answer could not be read.
+    #: The number of unreadable answers.
     unreadable: Annotated[int, Field(ge=0)] = 0
     requested_at: Time
     deadline: Time

@@ -13,7 +13,7 @@ from tasks.lookups.outcomes import Failure, NotFound, Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """One lookup, of one message, at one provider."""
+    """One lookup of a message."""
 
     index: int
     lookup_id: str
@@ -22,50 +22,50 @@ class Lookup:
     requested_at: datetime
     deadline: datetime
     metadata: Mapping[str, str] = field(repr=False)
-    #: As the producer sent it; what a dead letter keeps and a retry carries.
+    #: As the producer sent it: a dead letter keeps it, a retry carries it.
     sent: object = field(repr=False)
-    #: None where what was sent is no valid request; then ``fault`` says why.
+    #: None if what was sent is not a valid request; then ``fault`` says why.
     request: LookupRequest | None = field(repr=False)
     fault: str | None = None
     #: Calls made so far.
     attempts: int = 0
-    #: Those of them whose answer could not be read.
+    #: The number of unreadable answers.
     unreadable: int = 0
-    #: When the next call may be made, if it has to wait.
+    #: No further call before this moment.
     not_before: datetime | None = None
     #: The task in which it failed before, where an operator replays a dead letter.
     replay_of: str | None = None
 
     @property
     def shown_id(self) -> str:
-        """The id for logs; a producer that made it of the card token has that masked."""
+        """Return the id for logs. A card token in it is masked."""
         reference = self.request.reference if self.request else None
         if reference is None or reference.get_secret_value() not in self.lookup_id:
             return self.lookup_id
         return str(reference)
 
     def attempted(self) -> Self:
-        """The same lookup, one call later."""
+        """Return the lookup after one more call."""
         return replace(self, attempts=self.attempts + 1, not_before=None)
 
     def unread(self) -> Self:
-        """The same lookup, after an answer that could not be read."""
+        """Return the lookup after an unreadable answer."""
         return replace(self, unreadable=self.unreadable + 1)
 
     def waiting_until(self, not_before: datetime) -> Self:
-        """The same lookup, to be tried again not before a moment."""
+        """Return the lookup, to be retried not before that moment."""
         return replace(self, not_before=not_before)
 
     def sooner(self, by: timedelta) -> Self:
-        """The same lookup, to be tried again that much sooner, if it has to wait."""
+        """Return the lookup, to be retried that much sooner if it has to wait."""
         return self if self.not_before is None else replace(self, not_before=self.not_before - by)
 
     def is_due(self, now: datetime) -> bool:
-        """Whether the next call may be made, or there is none to make: a lookup past its deadline waits no longer."""
+        """Return whether it need not wait any longer: the next call may be made, or the deadline has passed."""
         return self.not_before is None or self.not_before <= now or self.deadline <= now
 
     def state(self) -> LookupState:
-        """What a retry carries beside the request as sent."""
+        """Return what a retry carries beside the request as sent."""
         return LookupState(
             index=self.index,
             lookup_id=self.lookup_id,
@@ -80,7 +80,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A lookup with its final outcome. ``call_seconds``: what the last call took, where there was one."""
+    """A lookup with its final outcome. ``call_seconds``: how long the last call took, if there was one."""
 
     lookup: Lookup
     outcome: Outcome
@@ -90,15 +90,15 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """A lookup that was not begun, because the worker ends."""
+    """A lookup for which no call was begun, because the worker stops."""
 
     lookup: Lookup
 
 
 class Reason(StrEnum):
-    """Why a lookup is not asked for now."""
+    """Why a lookup is blocked."""
 
-    #: Its account's circuit is open: calls fail, or a person holds it.
+    #: Its account's circuit is open: calls fail, or an operator holds it open.
     CIRCUIT = "circuit"
     #: Its account's rate is used up.
     RATE_LIMIT = "rate_limit"
@@ -110,7 +110,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A lookup that is not asked for now, and may be in so many seconds."""
+    """A lookup that may not be called now. It may be retried after ``seconds``."""
 
     lookup: Lookup
     seconds: float
@@ -119,7 +119,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A lookup that will be tried again, and what it is for: a failure, or a not-found that may be too early."""
+    """A lookup that will be retried, and why: a failure, or a not-found that may be too early."""
 
     lookup: Lookup
     why: Failure | NotFound

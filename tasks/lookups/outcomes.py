@@ -1,4 +1,4 @@
-"""What one call to a provider can come to."""
+"""The outcomes of one call to a provider."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from cardtoken.contract import Category, TokenRecord
 
 
 class Answer(StrEnum):
-    """What a provider's code can mean beside a category of failure."""
+    """What a provider's code can mean, besides a category of failure."""
 
     FOUND = "found"
     NOT_FOUND = "not_found"
@@ -26,7 +26,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """The provider has no such token."""
+    """The provider does not know the token."""
 
     def __str__(self) -> str:
         return "not_found"
@@ -34,11 +34,11 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The provider's answer, or the lack of one, leaves open what is behind the token.
+    """The provider's answer, or the lack of one, does not say what is behind the token.
 
     ``code`` is the provider's own, ``message`` the provider's own or this service's words; neither holds a secret.
     ``retry_after`` is how many seconds the provider asked to be left alone, if it did. ``may_pass``: a ``protocol``
-    failure that passes by itself for many, as an empty answer does. ``local``: this machine lacked something (file
+    failure that often passes by itself, as an empty answer does. ``local``: this machine lacked something (file
     descriptors, memory, threads, ports), which says nothing of the provider. ``misdirected``: the answer names another
     token than the one asked for, so what comes next on its connection cannot be believed either.
     """
