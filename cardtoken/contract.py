@@ -74,7 +74,7 @@ class Category(StrEnum):
 
     @property
     def actionable(self) -> bool:
-        """Whether someone can act on it, so that the lookup belongs among the dead letters."""
+        """Whether an operator can act on it, so that the lookup belongs among the dead letters."""
         return self not in {Category.EXPIRED, Category.INVALID_REQUEST}
 
 

@@ -74,7 +74,7 @@ async def _serve(simulator: Simulator, options: argparse.Namespace) -> None:
 
 
 def _call_at_end_of_stdin(callback: Callable[[], object]) -> None:
-    """Whoever holds the other end of the pipe is gone when it ends, however it died."""
+    """The process at the other end of the pipe is gone when it ends, however it died."""
 
     def watch() -> None:
         while os.read(0, 4096):

@@ -12,7 +12,7 @@ from cardtoken import Client, LookupFailedError, LookupTimeoutError
 def main(card_token: str) -> int:
     with Client(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")) as client:
         try:
-            # The deadline is yours: after 10 seconds nobody asks the provider any more either.
+            # The deadline is yours: after 10 seconds the provider is not asked any more either.
             result = client.lookup({"opay_token": card_token}, timeout=10)
         except LookupTimeoutError:
             print("no answer in time: let the shopper enter the card again")

@@ -17,7 +17,7 @@ if ARGV[4] then
   end
   redis.call('HSET', key, 'queue', ARGV[3], 'entry', ARGV[4], 'deferred', 1)
 elseif redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
-  -- Nobody worked on it: it was neither seen nor taken.
+  -- No worker worked on it: it was neither seen nor taken.
   redis.call('HINCRBY', key, 'taken', -1)
   redis.call('HDEL', key, 'seen')
 else

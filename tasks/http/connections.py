@@ -168,7 +168,7 @@ class BoundedConnection(HTTPConnection):
             deadline.bound(self.sock, patience)
             self._take(self.sock.recv(_CHUNK))
         except (NotHttpError, OSError) as error:
-            # What has come of an answer is the provider's word; a deadline that has passed is nobody's fault.
+            # What has come of an answer is the provider's word; a deadline that has passed says nothing.
             if self._used and self._reader.status is None and not is_local(error) and not deadline.passed():
                 raise StaleConnectionError from error
             raise

@@ -176,7 +176,7 @@ class BoundedAdapter(HTTPAdapter):
         return _Host(pool, urlsplit(prepared.url or url).netloc, target.removesuffix("/"))
 
     def close(self) -> None:
-        """Close the idle connections: urllib3 does it when nobody knows the pools any more."""
+        """Close the idle connections: urllib3 does it when nothing refers to the pools any more."""
         self._hosts.clear()
         super().close()
 
@@ -187,7 +187,7 @@ class BoundedAdapter(HTTPAdapter):
 def _exchange(
     host: _Host, connection: BoundedConnection, data: bytes, anew: Callable[[], bytes], *, method: str, limits: Limits
 ) -> HttpResponse:
-    """Make an exchange on a connection, and once more on a new one if it proves stale, which is nobody's fault."""
+    """Make an exchange on a connection, and once more on a new one if it proves stale."""
     if not connection.is_closed:
         try:
             response, seconds = connection.exchange(data, method, limits, host.patience(connection, limits))

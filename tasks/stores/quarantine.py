@@ -1,4 +1,4 @@
-"""Where queue entries go that no worker can take: kept byte for byte, for someone to look at."""
+"""Where queue entries go that no worker can take: kept byte for byte, for an operator to look at."""
 
 from redis import Redis
 

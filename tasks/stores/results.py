@@ -82,7 +82,7 @@ class ResultStore:
         redis_keys += [keys.FENCES, WORKERS, keys.FENCE_READERS, keys.SWEEP_LOCK, *streams]
         suppressed, *strays = self._publish_script.call(redis_keys, args)
         if strays:
-            # Somebody keeps something else under the name of a result queue. The result must not be lost for it.
+            # Another program keeps something else under the name of a result queue. The result must not be lost for it.
             logger.error("a result queue's key holds no stream: %d results go to %s alone", len(strays), DEAD_LETTERS)
             lost = [each for each in settled if each.lookup.index in set(strays)]
             suppressed += self._publish(task_id, provider, lane, lost, stray=True)

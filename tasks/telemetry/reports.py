@@ -133,7 +133,7 @@ def sampler(rate: float) -> Callable[[dict[str, Any]], float]:
 
     def sampled(context: dict[str, Any]) -> float:
         job = context.get("celery_job") or {}
-        # Whoever is handed this context after us, the SDK's own debug log included, must not see a message.
+        # What is handed this context after us, the SDK's own debug log included, must not see a message.
         for name in ("args", "kwargs"):
             job.pop(name, None)
         return rate if str(job.get("task", "")).startswith("lookup.") else 0.0

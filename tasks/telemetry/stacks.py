@@ -1,4 +1,4 @@
-"""SIGUSR1: where each thread is, for someone who looks at a process that hangs, and none of the values in it."""
+"""SIGUSR1: where each thread is, for an operator who looks at a process that hangs, and none of the values in it."""
 
 import faulthandler
 import io
