@@ -64,7 +64,7 @@ def test_a_command_of_the_pages_is_one(words: list[str], tmp_path: Path, monkeyp
     Path("cards.csv").touch()
     command: click.Command = cardtoken
     context = cardtoken.make_context("cardtoken", words)
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and words:
         name, found, words = command.resolve_command(context, words)
         assert found is not None
         if words:  # else it is named, and no more
