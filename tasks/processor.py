@@ -1,12 +1,10 @@
 """What becomes of the lookups of one delivery: their results are published, the rest waits in Redis for a retry."""
 
 import logging
-import random
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -25,7 +23,8 @@ from tasks.calls.engine import Engine
 from tasks.calls.retry import next_delivery_time
 from tasks.lookups.carried_state import RetryState
 from tasks.lookups.lookup import Blocked, Lookup, NotStarted, Postponed, Reason, Settled
-from tasks.lookups.outcomes import Failure, Found, NotFound
+from tasks.lookups.outcomes import Failure
+from tasks.lookups.progress import MessageProgress, counted, outcome_name, reason_of
 from tasks.lookups.reader import RequestReader
 from tasks.stores.clock import Clock
 from tasks.stores.results import ResultStore
@@ -73,32 +72,6 @@ class ProviderContext:
     observer: Observer
 
 
-@dataclass(slots=True)
-class MessageProgress:
-    """How far a message has come: outcomes counted, lookups postponed by a failure, not started, or blocked."""
-
-    settled: Counter[str] = field(default_factory=Counter)
-    postponed: list[Postponed] = field(default_factory=list)
-    not_started: list[Lookup] = field(default_factory=list)
-    blocked: list[Blocked] = field(default_factory=list)
-
-    @property
-    def all_blocked(self) -> bool:
-        """Return whether nothing was done, because every lookup is blocked."""
-        return bool(self.blocked) and not (self.settled or self.postponed or self.not_started)
-
-    def remaining(self, now: datetime) -> list[Lookup]:
-        """Return the lookups that are not settled, in the order of the list."""
-        # Blocked ones at random moments: a circuit that blocks them must not be tried by all at once.
-        blocked = [
-            step.lookup.waiting_until(now + timedelta(seconds=step.seconds + random.uniform(0, min(1, step.seconds))))  # noqa: S311
-            for step in self.blocked
-        ]
-        return sorted(
-            [*(step.lookup for step in self.postponed), *self.not_started, *blocked], key=lambda each: each.index
-        )
-
-
 class MessageProcessor:
     """Processes deliveries, on as many threads as call it. ``stopping`` is set when the worker is asked to stop.
 
@@ -141,7 +114,7 @@ class MessageProcessor:
         now = self._clock.now()
         remaining = progress.remaining(now)
         if not remaining:
-            return Finished(_counted(progress.settled) or "nothing left to do")
+            return Finished(counted(progress.settled) or "nothing left to do")
         return self._defer(delivery, progress, remaining, now)
 
     def _process(self, delivery: Delivery, requests: list[object], retry: RetryState | None) -> MessageProgress:
@@ -212,7 +185,7 @@ class MessageProcessor:
             context.observer.blocked(delivery.lane, blocked)
             progress.postponed += postponed
             progress.blocked += blocked
-            progress.settled.update(_ending(step) for step in settled)
+            progress.settled.update(outcome_name(step) for step in settled)
             for step in settled:
                 del left[step.lookup.index]
 
@@ -273,7 +246,7 @@ class MessageProcessor:
         self._claims.deferred(delivery.claim_id, claim_id, delivery.task_id, [each.index for each in remaining])
         crash_points.reached("deferred")
         seconds = (due - now).total_seconds()
-        reason = _reason(delivery.provider, progress, seconds)
+        reason = reason_of(delivery.provider, progress, seconds)
         if progress.postponed:
             # Not for blocked lookups alone: while a provider is down that would be a line for each message, again
             # and again.
@@ -316,34 +289,3 @@ def _lookups(
     if retry is None:
         return reader.read(requests, expires=delivery.expires, replay_of=delivery.replay_of, **place)
     return [each.sooner(delivery.early) for each in reader.resume(requests, retry, **place)]
-
-
-def _ending(settled: Settled) -> str:
-    match settled.outcome:
-        case Found():
-            return "found"
-        case NotFound():
-            return "not_found"
-        case failure:
-            return str(failure)
-
-
-_BLOCKED: Final = {
-    Reason.CIRCUIT: "blocked by an open circuit",
-    Reason.RATE_LIMIT: "blocked by the rate limit",
-    Reason.RETRY_AFTER: "blocked because the provider asked to be left alone",
-    Reason.WORKER: "blocked because this worker lacks what a call takes",
-}
-
-
-def _reason(provider: str, progress: MessageProgress, seconds: float) -> str:
-    failures = Counter(f"{step.why} at attempt {step.lookup.attempts}" for step in progress.postponed)
-    failures.update(_BLOCKED[step.reason] for step in progress.blocked)
-    parts = [f"{provider}: {_counted(failures)}"] if failures else [provider]
-    if progress.not_started:
-        parts.append(f"{len(progress.not_started)} not yet begun")
-    return f"{'; '.join(parts)}; again in {seconds:.1f} s"
-
-
-def _counted(counter: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counter.most_common())
