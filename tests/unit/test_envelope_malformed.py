@@ -238,9 +238,16 @@ def test_eta_and_expires_are_times(name: str, time: object) -> None:
 
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=12)
+
+
+def nested(content: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Return lists and objects of this content."""
+    return st.lists(content, max_size=3) | st.dictionaries(TEXT, content, max_size=3)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(TEXT, children, max_size=3),
+    nested,
     max_leaves=8,
 )
 within = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

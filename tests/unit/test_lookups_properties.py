@@ -26,9 +26,16 @@ READER = RequestReader(
 
 #: Every character that JSON can say, halves of surrogate pairs included.
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
+
+
+def nested(content: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Return lists and objects of this content."""
+    return st.lists(content, max_size=3) | st.dictionaries(TEXT, content, max_size=3)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.integers(10**300, 10**301) | st.floats() | TEXT,
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(TEXT, children, max_size=3),
+    nested,
     max_leaves=8,
 )
 VALID: Mapping[str, st.SearchStrategy[Any]] = {

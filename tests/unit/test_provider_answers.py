@@ -107,9 +107,14 @@ def test_a_success_that_is_written_oddly_is_read_as_any_other(
     assert check(provider, HttpResponse(200, {}, odd(text))) == check(provider, HttpResponse(200, {}, text.encode()))
 
 
+def nested(content: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Return lists and objects of this content."""
+    return st.lists(content, max_size=4) | st.dictionaries(st.text(max_size=12), content, max_size=4)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=12), children, max_size=4),
+    nested,
     max_leaves=12,
 )
 STATUS = st.sampled_from([200, 201, 204, 302, 400, 401, 403, 404, 408, 422, 429, 500, 503]) | st.integers(-1, 1000)
