@@ -6,6 +6,7 @@ where one connection goes silent, the idle ones of the same server are not met o
 """
 
 import socket
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
@@ -52,6 +53,8 @@ class ServerState:
         self.unanswered_at = -1.0
         #: Whether the server's kind has been looked at.
         self.kind_known = False
+        #: Called in the thread that waited for the server, each time that it waits no longer, answered or not.
+        self.waited: Callable[[], None] = lambda: None
 
     def unanswered(self, opened_at: float) -> None:
         """A command on a connection that was opened then got no answer in time."""
@@ -97,6 +100,9 @@ class Bounded:
             if reason := self._refusal(error):
                 raise UnusableServerError(reason) from error
             raise
+        finally:
+            if self._state is not None:
+                self._state.waited()
         self._sock.settimeout(self.socket_timeout)  # type: ignore[attr-defined]
         self._opened_at = monotonic()
 
@@ -118,6 +124,9 @@ class Bounded:
             if self._state is not None:
                 self._state.unanswered(self._opened_at)
             raise
+        finally:
+            if self._state is not None:
+                self._state.waited()
 
     def _look_at_server(self) -> None:
         if self._state is None or self._state.kind_known:

@@ -93,6 +93,10 @@ class Endpoint:
         sentinels = Sentinels(self.parsed.hosts, self.sentinel_password)
         return bounded.BoundedSentinelPool(self.sentinel_master, sentinels, **options)
 
+    def after_each_wait(self, call: Callable[[], None]) -> None:
+        """Call this in each thread that has waited for the server, once it waits no longer, answered or not."""
+        self._state.waited = call
+
     def connect(self, client_name: str = "cardtoken") -> Redis:
         """A client, thread-safe, on connections of its own."""
         return Redis.from_pool(self.pool(client_name))

@@ -179,6 +179,8 @@ class Settings(BaseSettings):
     )
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="a port, or 0 for no metrics")
     metrics_host: str = Field(default="127.0.0.1", description="an address of this host, such as 127.0.0.1")
+    health_port: int = Field(default=0, ge=0, le=65_535, description="a port, or 0 for no probes")
+    health_host: str = Field(default="127.0.0.1", description="an address of this host, such as 127.0.0.1")
     sentry_dsn: Secret | None = Field(default=None, description="https://KEY@HOST/PROJECT, as Sentry shows it")
     sentry_traces_sample_rate: float = Field(
         default=0, ge=0, le=1, allow_inf_nan=False, description="from 0 to 1: the share of messages traced"
@@ -227,7 +229,7 @@ class Settings(BaseSettings):
             raise ValueError("is not a DSN")
         return value
 
-    @field_validator("metrics_host")
+    @field_validator("metrics_host", "health_host")
     @classmethod
     def _an_address(cls, value: str) -> str:
         try:
@@ -235,6 +237,13 @@ class Settings(BaseSettings):
         except ValueError:
             if value != "localhost":
                 raise ValueError("is not an IP address") from None
+        return value
+
+    @field_validator("health_port")
+    @classmethod
+    def _another_port(cls, value: int, info: ValidationInfo) -> int:
+        if value and value == info.data.get("metrics_port"):
+            raise ValueError("is METRICS_PORT too: each needs one of its own")
         return value
 
     @field_validator("retry_max_delay")

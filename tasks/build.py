@@ -1,7 +1,7 @@
 """Build the parts of a worker: the one place where settings meet classes."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -39,6 +39,7 @@ from tasks.stores.results import Bounds, ResultStore
 from tasks.stores.retention import Retention
 from tasks.telemetry import reports
 from tasks.telemetry.observer import Observer
+from tasks.telemetry.signs_of_life import SignsOfLife
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,15 @@ class Parts:
     periodic: tuple[Periodic, ...]
     presence: Presence
 
+    def progress(self) -> Hashable:
+        """Return what changes while messages are worked on; None where none is, or a name is resolved.
+
+        How long that takes is the system's to say.
+        """
+        if not self.claims.begun or self.http.is_resolving:
+            return None
+        return self.http.ended, *(engine.progress for engine in self.engines)
+
 
 def build(
     configuration: Configuration,
@@ -61,6 +71,8 @@ def build(
     threads: int,
     stopping: threading.Event,
     clock: RedisClock,
+    signs: SignsOfLife,
+    heartbeat: LoopHeartbeat,
 ) -> Parts:
     """Build the worker called ``name``, for at most ``threads`` messages at once, and install its transport.
 
@@ -89,7 +101,6 @@ def build(
     pacing = configuration.pacing
     rates = {name: each.rate_limit for name, each in pacing.items() if each.rate_limit is not None}
     limits_of_all = RateLimits(redis, rates, settings.interactive_share)
-    heartbeat = LoopHeartbeat()
     deadlines = {Lane.INTERACTIVE: settings.interactive_deadline, Lane.BULK: settings.bulk_deadline}
     observers = {name: Observer(name, provider.codes) for name, provider in PROVIDERS.items()}
     contexts = {
@@ -163,13 +174,13 @@ def build(
         engines=engines,
         http=http,
         periodic=(
-            Periodic("leases", claims.maintain_leases, claims.pause),
-            Periodic("events", events.flush, events.PAUSE),
-            Periodic("reports", reports.flush_gathered, reports.PAUSE),
-            Periodic("circuits", circuits.refresh, PAUSE),
-            Periodic("other lists", OtherListsFinder(redis, ours, priorities).look_for_all, other_lists.PAUSE),
-            Periodic("retention", retention.sweep_for_all, retention.pause),
-            Periodic("presence", own_presence.report, presence.PAUSE),
+            Periodic("leases", claims.maintain_leases, claims.pause, signs),
+            Periodic("events", events.flush, events.PAUSE, signs),
+            Periodic("reports", reports.flush_gathered, reports.PAUSE, signs),
+            Periodic("circuits", circuits.refresh, PAUSE, signs),
+            Periodic("other lists", OtherListsFinder(redis, ours, priorities).look_for_all, other_lists.PAUSE, signs),
+            Periodic("retention", retention.sweep_for_all, retention.pause, signs),
+            Periodic("presence", own_presence.report, presence.PAUSE, signs),
         ),
         presence=own_presence,
     )

@@ -9,14 +9,19 @@ from redis import RedisError
 
 from cardtoken.error_description import describe_error
 from tasks.telemetry import reports
+from tasks.telemetry.signs_of_life import Sign, SignsOfLife
 
 logger = logging.getLogger(__name__)
 
 
 class Periodic:
-    """Call ``work`` every ``pause`` seconds. A failure is logged when it begins, and not each time."""
+    """Call ``work`` every ``pause`` seconds. A failure is logged when it begins, and not each time.
 
-    def __init__(self, name: str, work: Callable[[], None], pause: float) -> None:
+    The thread gives ``signs`` that it goes on.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None], pause: float, signs: SignsOfLife | None = None) -> None:
+        self._signs = signs or SignsOfLife()
         self._name = name
         self._work = work
         self._pause = pause
@@ -37,8 +42,17 @@ class Periodic:
             self._thread.join(timeout=max(0.0, until - monotonic()))
 
     def _run(self) -> None:
+        sign = self._signs.begin(f"the thread `{self._name}`")
+        try:
+            self._repeat(sign)
+        finally:
+            self._signs.end()
+
+    def _repeat(self, sign: Sign) -> None:
         failing = False
+        sign.give(self._pause)
         while not self._stopping.wait(self._pause):
+            sign.give()
             try:
                 self._work()
                 failing = False
@@ -51,3 +65,4 @@ class Periodic:
                         reports.unexpected(error)
                     logger.warning("%s: %s; retrying", self._name, words if expected else describe_error(error))
                 failing = True
+            sign.give(self._pause)

@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from prometheus_client import start_http_server
@@ -37,13 +38,16 @@ from config import queues
 from config.errors import refuse
 from config.settings import Configuration
 from tasks import crash_points, ending, startup
+from tasks.broker.heartbeat import LoopHeartbeat
 from tasks.build import Parts, build
+from tasks.probes.probes import Probes
 from tasks.processor import MessageProcessor
 from tasks.providers import PROVIDERS
 from tasks.stores.clock import RedisClock
 from tasks.telemetry import logs, metrics, reports, stacks
 from tasks.telemetry.fleet import FleetCollector
 from tasks.telemetry.redaction import Redactor
+from tasks.telemetry.signs_of_life import SignsOfLife
 from tasks.telemetry.uncaught import describe_all_errors
 
 logger = logging.getLogger(__name__)
@@ -70,6 +74,9 @@ class Worker:
         self._stopping = threading.Event()
         self._was_signalled = False
         self._parts: Parts | None = None
+        self._signs = SignsOfLife()
+        self._heartbeat = LoopHeartbeat(self._signs)
+        self._probes: Probes | None = None
 
     @property
     def processor(self) -> MessageProcessor:
@@ -99,6 +106,7 @@ class Worker:
         ending.pidfile = options.get("pidfile")
         _end_after(settings.http_total_timeout + _STOP_SECONDS, self._stopping)
         redis = self._endpoint.connect("cardtoken-worker")
+        self._serve_probes(redis)
         self._check(options, conf, redis)
         if settings.fault_point:
             crash_points.arm(settings.fault_point)
@@ -106,7 +114,28 @@ class Worker:
         clock = RedisClock(redis)
         clock.measure()
         threads = int(options.get("concurrency") or conf.worker_concurrency)
-        return build(self._configuration, redis, name=name, threads=threads, stopping=self._stopping, clock=clock)
+        return build(
+            self._configuration,
+            redis,
+            name=name,
+            threads=threads,
+            stopping=self._stopping,
+            clock=clock,
+            signs=self._signs,
+            heartbeat=self._heartbeat,
+        )
+
+    def _serve_probes(self, redis: Redis) -> None:
+        """Serve the probes where that is configured, from before Redis is waited for."""
+        self._signs.begin("the event loop", always=True)
+        self._endpoint.after_each_wait(self._signs.give)
+        settings = self._configuration.settings
+        if settings.health_port:
+            self._probes = Probes(self._signs, self._heartbeat, redis, self._stopping)
+            try:
+                self._probes.serve(settings.health_host, settings.health_port)
+            except OSError as error:
+                raise _unusable_port("HEALTH_PORT", settings.health_port, settings.health_host, error) from None
 
     def _check(self, options: Mapping[str, Any], conf: Any, redis: Redis) -> None:
         accounts = self._configuration.accounts
@@ -134,14 +163,19 @@ class Worker:
                 redactor=self._redactor,
             )
         if settings.metrics_port:
-            metrics.REGISTRY.register(FleetCollector(lambda: status.look(redis), self._configuration.accounts))
+            metrics.REGISTRY.register(FleetCollector(partial(self._look, redis), self._configuration.accounts))
             try:
                 start_http_server(settings.metrics_port, settings.metrics_host, metrics.REGISTRY)
             except OSError as error:
-                raise startup.StartupError(
-                    f"METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be used "
-                    f"({error.strerror}): give each worker of a host a port of its own, or 0 for none."
-                ) from None
+                raise _unusable_port("METRICS_PORT", settings.metrics_port, settings.metrics_host, error) from None
+
+    def _look(self, redis: Redis) -> status.ServiceStatus:
+        """Look at the whole for a request of metrics, whose thread is none of those that work on messages."""
+        self._signs.begin("a request of metrics")
+        try:
+            return status.look(redis)
+        finally:
+            self._signs.end()
 
     def start(self) -> None:
         """Report the presence, start what runs periodically, and leave signals to Celery."""
@@ -151,6 +185,8 @@ class Worker:
             self._parts.presence.report()
         for periodic in self._parts.periodic:
             periodic.start()
+        if self._probes is not None:
+            self._probes.consuming(self._parts.progress, self._configuration.settings.http_total_timeout)
         _collect_garbage_seldom()
         ending.hand_over()
         signal.signal(signal.SIGQUIT, self._on_signal)
@@ -210,6 +246,13 @@ class Worker:
             parts.presence.leave()
         except (RedisError, OSError) as error:
             logger.warning("messages in hand wait for their leases: Redis cannot be asked (%s)", type(error).__name__)
+
+
+def _unusable_port(setting: str, port: int, host: str, error: OSError) -> startup.StartupError:
+    return startup.StartupError(
+        f"{setting} {port} on {host} cannot be used ({error.strerror}): give each worker of a host a port of its own, "
+        "or 0 for none."
+    )
 
 
 def _end_after(seconds: float, begun: threading.Event) -> None:

@@ -150,6 +150,7 @@ class QueueConsumer:
             self._wait_out(error)
 
     def _wait_out(self, error: Exception) -> None:
+        self._heartbeat.trouble = type(error).__name__
         if monotonic() - self._logged_at > _LOG_AGAIN:
             self._logged_at = monotonic()
             logger.warning("queues cannot be asked (%s: %.200s); retrying", type(error).__name__, error)
@@ -178,6 +179,7 @@ class QueueConsumer:
         for group, count in self._shares(queues, min(room or _BATCH, _BATCH)):
             claims, soon = self._claims.take(group, count)
             self._pauses = _BACKOFF.pauses()
+            self._heartbeat.trouble = ""
             due = min((each for each in (due, soon) if each is not None), default=None)
             if len(claims) == count:
                 self._look = True

@@ -34,6 +34,11 @@ class Engine:
         return self._attempts.admission
 
     @property
+    def progress(self) -> float | None:
+        """Return what changes when a call begins or ends; None while there is none to make."""
+        return self._threads.progress
+
+    @property
     def stalled_seconds(self) -> float:
         """Seconds for which there have been calls to make, and none has begun or ended."""
         return self._threads.stalled_seconds

@@ -65,6 +65,11 @@ class CallThreads:
         with self._changed:
             return monotonic() - self._progressed if self._waits() else 0.0
 
+    @property
+    def progress(self) -> float | None:
+        """Return what changes when a call begins or ends; None while there is none. Takes no lock."""
+        return self._progressed if self._waits() else None
+
     @contextmanager
     def inline(self, lane: Lane) -> Iterator[bool]:
         """Make a call in this thread, which counts as one of the others meanwhile. Yield False if none is free.

@@ -16,6 +16,7 @@ from requests.utils import get_environ_proxies
 
 from cardtoken.contract import Category
 from cardtoken.error_description import describe_error
+from tasks.http import connections as http_connections
 from tasks.http.connections import EarlyAnswerError, Limits, RefusedBodyError, is_local
 from tasks.http.deadline import Deadline
 from tasks.http.messages import Again, Believed, HttpRequest, HttpResponse
@@ -66,6 +67,8 @@ class HttpClient:
         self.limits = limits
         self._adapter = BoundedAdapter(connections, ca_file)
         self._use_env_proxies = use_env_proxies
+        #: How many exchanges have ended. One may be lost, but not many.
+        self.ended = 0
 
     def send(
         self,
@@ -94,6 +97,13 @@ class HttpClient:
             return Failure(Category.PROTOCOL, str(error), http_status=error.status)
         except _ERRORS as error:
             return _failure(error, request)
+        finally:
+            self.ended += 1
+
+    @property
+    def is_resolving(self) -> bool:
+        """Whether an exchange waits for a name to be resolved, which has no bound but the system's."""
+        return bool(http_connections.resolving)
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
+from threading import get_ident
 from time import monotonic
 from typing import Any, Final
 
@@ -39,6 +40,9 @@ _CODINGS: Final = frozenset(
     }
 )  # fmt: skip
 _CHUNK = 65_536
+
+#: Ids of the threads that wait for a name to be resolved.
+resolving: Final[set[int]] = set()
 
 
 def keepalive_options() -> list[tuple[int, int, int]]:
@@ -196,6 +200,8 @@ class BoundedConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         # urllib3's own tries each address of a host for the whole connect timeout.
+        thread = get_ident()
+        resolving.add(thread)
         try:
             addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
@@ -203,6 +209,8 @@ class BoundedConnection(HTTPConnection):
             with socket.socket():
                 pass
             raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
+        finally:
+            resolving.discard(thread)
         failure: OSError | None = None
         for family, kind, protocol, _, address in addresses:
             try:
