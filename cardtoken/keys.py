@@ -59,6 +59,8 @@ RESULT_QUEUES: Final = "lookup:result-queues"
 SWEEP_LOCK: Final = "lookup:sweep-lock"
 OTHER_LISTS: Final = "lookup:other-lists"
 OTHER_LISTS_LOCK: Final = "lookup:other-lists-lock"
+WAITING: Final = "lookup:waiting"
+WAITING_LOCK: Final = "lookup:waiting-lock"
 
 OPEN_CIRCUITS: Final = "lookup:circuits"
 ASKED_CIRCUITS: Final = "lookup:circuits:asked"

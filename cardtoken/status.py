@@ -1,21 +1,22 @@
 """The state of the service: Redis, workers, queues, messages that wait, dead letters, and consumers of results."""
 
-import base64
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis, ResponseError
+from redis.exceptions import NoPermissionError
 
 from cardtoken import keys
 from cardtoken.circuits import CircuitState, not_closed
 from cardtoken.contract import Lane
 from cardtoken.keys import DEAD_LETTERS, LEASES, QUARANTINE, RESULT_QUEUES, RESULT_STREAM_PREFIX, given_back, queue_name
-from cardtoken.other_lists import DEFAULT_PRIORITIES, OtherList, other_lists
+from cardtoken.other_lists import OtherList, other_lists
 from cardtoken.presence import FleetReport, SilentWorker, WorkerReport, presence
 from cardtoken.providers import PROVIDERS
+from cardtoken.queue_entry import requests_of
+from cardtoken.waiting import QueueCount, WaitingLookups, lists_of
 
 #: Bytes of a queue's oldest entry that are worth reading for its age.
 _READABLE = 1 << 20
@@ -39,6 +40,8 @@ class Queue:
 
     ``oldest`` is the age in seconds of the oldest waiting message, where its producer stamped ``requested_at``.
     ``workers`` are living ones; ``silent`` names those that took from it and have gone silent without being replaced.
+    ``lookups`` are those that a worker could take now, in ``waiting`` messages and in delayed ones whose time has come;
+    None where nothing has counted them yet.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Queue:
     oldest: float | None
     workers: int
     silent: tuple[str, ...] = ()
+    lookups: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +153,12 @@ def _of_circuit(circuit: CircuitState) -> str:
     return f"{who}: not asked, because it is sick; tried again by itself, see `cardtoken circuit list`."
 
 
-def look(redis: Redis) -> ServiceStatus:
-    """Read the state once, with a few dozen commands, none of which scans. Raises ``redis.RedisError``."""
+def look(redis: Redis, waiting: WaitingLookups | None = None) -> ServiceStatus:
+    """Read the state once, with a few dozen commands, none of which scans. Raises ``redis.RedisError``.
+
+    ``waiting`` knows how many lookups wait; one that looks again and again keeps it.
+    """
+    waiting = waiting or WaitingLookups(redis)
     found = presence(redis)
     there = found.living
     # By Redis' clock, as all that is compared with it.
@@ -160,6 +168,7 @@ def look(redis: Redis) -> ServiceStatus:
     taken |= {queue for worker in found.silent for queue in worker.queues}
     names += sorted(taken - set(names))
     others = other_lists(redis)
+    counts = _counts(waiting, names, others)
     with redis.pipeline(transaction=False) as pipeline:
         pipeline.zcard(LEASES)
         pipeline.zcount(LEASES, "-inf", found.at * 1000)
@@ -171,7 +180,7 @@ def look(redis: Redis) -> ServiceStatus:
         server=_server(redis),
         workers=there,
         silent=found.silent,
-        queues=tuple(_queue(redis, name, found, others, now) for name in names),
+        queues=tuple(_queue(redis, name, found, others, counts.get(name)) for name in names),
         stray_lists=tuple(each for each in others if not each.queue),
         claimed=claimed,
         overdue=overdue,
@@ -195,17 +204,26 @@ def _server(redis: Redis) -> Server:
     )
 
 
-def _queue(redis: Redis, name: str, there: FleetReport, others: Sequence[OtherList], now: datetime) -> Queue:
+def _counts(waiting: WaitingLookups, names: Sequence[str], others: Sequence[OtherList]) -> Mapping[str, QueueCount]:
+    try:
+        return waiting.of({name: lists_of(name, others) for name in names})
+    except NoPermissionError:  # a user who may not read what waits sees all the rest
+        return {}
+
+
+def _queue(redis: Redis, name: str, there: FleetReport, others: Sequence[OtherList], count: QueueCount | None) -> Queue:
     with redis.pipeline(transaction=False) as pipeline:
-        for each in (name, *(name + each for each in DEFAULT_PRIORITIES), given_back(name)):
+        for each in (*lists_of(name, others), given_back(name)):
             pipeline.llen(each)
         pipeline.zcard(keys.delayed(name))
-        *lists, delayed = pipeline.execute()
+        pipeline.zcount(keys.delayed(name), "-inf", there.at * 1000)
+        *lists, delayed, due = pipeline.execute()
     consumers = sum(name in worker.queues for worker in there.living)
     silent = tuple(worker.name for worker in there.silent if name in worker.queues)
-    waiting = sum(lists) + sum(each.waiting for each in others if each.queue == name)
-    oldest = _age(redis.lindex(name, -1), now) if lists[0] else None
-    return Queue(name, waiting, delayed, oldest, consumers, silent)
+    waiting = sum(lists)
+    oldest = _age(redis.lindex(name, -1), datetime.fromtimestamp(there.at, UTC)) if lists[0] else None
+    lookups = None if count is None else count.lookups_of(waiting + due)
+    return Queue(name, waiting, delayed, oldest, consumers, silent, lookups)
 
 
 def _age(entry: Any, now: datetime) -> float | None:
@@ -213,12 +231,9 @@ def _age(entry: Any, now: datetime) -> float | None:
     try:
         if len(entry) > _READABLE:
             return None
-        message = json.loads(entry)
-        body = json.loads(base64.b64decode(message["body"]))
-        kwargs = body[1] if isinstance(body, list) else body["kwargs"]
-        then = datetime.fromisoformat(kwargs["requests"][0]["requested_at"])
+        then = datetime.fromisoformat((requests_of(entry) or [])[0]["requested_at"])
         return max(0.0, (now - then).total_seconds())
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError):
         return None
 
 

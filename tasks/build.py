@@ -28,7 +28,7 @@ from tasks.periodic import Periodic
 from tasks.processor import MessageProcessor, ProviderContext
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
-from tasks.stores import other_lists, presence
+from tasks.stores import other_lists, presence, waiting
 from tasks.stores.circuits import PAUSE, Circuits
 from tasks.stores.clock import RedisClock
 from tasks.stores.other_lists import OtherListsFinder
@@ -37,6 +37,7 @@ from tasks.stores.presence import Presence
 from tasks.stores.quarantine import Quarantine
 from tasks.stores.results import Bounds, ResultStore
 from tasks.stores.retention import Retention
+from tasks.stores.waiting import WaitingCounter
 from tasks.telemetry import reports
 from tasks.telemetry.observer import Observer
 from tasks.telemetry.signs_of_life import SignsOfLife
@@ -141,6 +142,7 @@ def build(
         names, settings.max_message_bytes, claims, Quarantine(redis, dead_letters, clock), ours, clock=clock
     )
     retention = Retention(redis, results, dead_letters)
+    counter = WaitingCounter(redis, ours, stopping)
     queue_limits = QueueLimits(_seconds_blocked(contexts))
     remote_control.install()
     reply_exchange = f"reply.{celeryconfig.control_exchange}.pidbox"
@@ -179,6 +181,7 @@ def build(
             Periodic("reports", reports.flush_gathered, reports.PAUSE, signs),
             Periodic("circuits", circuits.refresh, PAUSE, signs),
             Periodic("other lists", OtherListsFinder(redis, ours, priorities).look_for_all, other_lists.PAUSE, signs),
+            Periodic("waiting lookups", counter.count_for_all, waiting.PAUSE, signs),
             Periodic("retention", retention.sweep_for_all, retention.pause, signs),
             Periodic("presence", own_presence.report, presence.PAUSE, signs),
         ),

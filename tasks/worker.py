@@ -34,6 +34,8 @@ from redis import Redis, RedisError
 from cardtoken import __version__, status
 from cardtoken.connection import Endpoint
 from cardtoken.error_description import describe_error
+from cardtoken.fleet_metrics import FleetCollector
+from cardtoken.waiting import WaitingLookups
 from config import queues
 from config.errors import refuse
 from config.settings import Configuration
@@ -45,7 +47,6 @@ from tasks.processor import MessageProcessor
 from tasks.providers import PROVIDERS
 from tasks.stores.clock import RedisClock
 from tasks.telemetry import logs, metrics, reports, stacks
-from tasks.telemetry.fleet import FleetCollector
 from tasks.telemetry.redaction import Redactor
 from tasks.telemetry.signs_of_life import SignsOfLife
 from tasks.telemetry.uncaught import describe_all_errors
@@ -163,17 +164,19 @@ class Worker:
                 redactor=self._redactor,
             )
         if settings.metrics_port:
-            metrics.REGISTRY.register(FleetCollector(partial(self._look, redis), self._configuration.accounts))
+            # Queues are counted by one worker of the fleet, and not by each.
+            look = partial(self._look, redis, WaitingLookups(redis, counts=False))
+            metrics.REGISTRY.register(FleetCollector(look, self._configuration.accounts))
             try:
                 start_http_server(settings.metrics_port, settings.metrics_host, metrics.REGISTRY)
             except OSError as error:
                 raise _unusable_port("METRICS_PORT", settings.metrics_port, settings.metrics_host, error) from None
 
-    def _look(self, redis: Redis) -> status.ServiceStatus:
+    def _look(self, redis: Redis, waiting: WaitingLookups) -> status.ServiceStatus:
         """Look at the whole for a request of metrics, whose thread is none of those that work on messages."""
         self._signs.begin("a request of metrics")
         try:
-            return status.look(redis)
+            return status.look(redis, waiting)
         finally:
             self._signs.end()
 

@@ -10,7 +10,7 @@ from sandbox.processes import Child, start
 from sandbox.redis_server import find_server, free_port
 from sandbox.waiting import until
 
-USERS: Final = ("worker", "producer", "consumer", "operator", "flower")
+USERS: Final = ("worker", "producer", "consumer", "operator", "flower", "scaler", "metrics")
 START: Final = ROOT / "deploy" / "redis" / "start.sh"
 
 

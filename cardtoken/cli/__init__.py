@@ -22,6 +22,7 @@ _COMMANDS = {
     "circuit": "circuit",
     "status": "status",
     "health": "status",
+    "metrics": "metrics",
     "completion": "completion",
 }
 

@@ -29,9 +29,9 @@ _HEALTH_SECONDS: Final = 4.0
 def status(context: Context, watch: bool, interval: float, as_json: bool) -> None:
     """Show what is going on, on one screen.
 
-    Redis and its settings; workers with their queues; each queue with what waits, what is delayed and the age of its
-    oldest message; messages in workers' hands; dead letters, quarantine; result queues with their consumers' lag. What
-    needs attention comes last, with what to do.
+    Redis and its settings; workers with their queues; each queue with messages that wait, lookups in them, what is
+    delayed and the age of its oldest message; messages in workers' hands; dead letters, quarantine; result queues with
+    their consumers' lag. What needs attention comes last, with what to do.
 
     \b
     cardtoken status
@@ -39,18 +39,19 @@ def status(context: Context, watch: bool, interval: float, as_json: bool) -> Non
     cardtoken status --json | jq .attention
     """
     from cardtoken.status import look
+    from cardtoken.waiting import WaitingLookups
 
     redis = context.redis()
-
+    waiting = WaitingLookups(redis)
     if watch and context.on_a_terminal and not as_json:
         from rich.live import Live
 
         with Live(screen=True, console=context.console, auto_refresh=False) as live:
             while True:
-                live.update(_screen(look(redis)), refresh=True)
+                live.update(_screen(look(redis, waiting)), refresh=True)
                 time.sleep(interval)
     while True:
-        found = look(redis)
+        found = look(redis, waiting)
         if as_json:
             context.say_json(found.document())
         elif context.on_a_terminal:
@@ -70,7 +71,10 @@ def _plain(found: "ServiceStatus") -> list[str]:
     lines += [f"worker {each.name} messages {each.messages} queues {','.join(each.queues)}" for each in found.workers]
     for queue in found.queues:
         oldest = "-" if queue.oldest is None else f"{queue.oldest:.0f}"
-        counts = f"waiting {queue.waiting} delayed {queue.delayed} oldest {oldest} workers {queue.workers}"
+        lookups = _or_dash(queue.lookups)
+        counts = (
+            f"waiting {queue.waiting} lookups {lookups} delayed {queue.delayed} oldest {oldest} workers {queue.workers}"
+        )
         lines.append(f"queue {queue.name} {counts}")
     lines += [f"claimed {found.claimed} overdue {found.overdue}"]
     lines += [f"dead-letters {found.dead_letters}", f"quarantine {found.quarantine}"]
@@ -93,12 +97,13 @@ def _screen(found: "ServiceStatus") -> "RenderableType":
     )
     queues = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     queues.add_column("queue", style="cyan", overflow="fold")
-    for column in ("waiting", "delayed", "oldest", "workers"):
+    for column in ("waiting", "lookups", "delayed", "oldest", "workers"):
         queues.add_column(column, justify="right", no_wrap=True)
     for queue in found.queues:
         queues.add_row(
             queue.name,
             str(queue.waiting),
+            _or_dash(queue.lookups),
             str(queue.delayed),
             _age(queue.oldest),
             str(queue.workers or Text("0", "red")),

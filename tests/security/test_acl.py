@@ -17,6 +17,8 @@ from celery import Celery
 from click.testing import CliRunner
 
 from cardtoken.cli import cardtoken
+from cardtoken.status import look
+from cardtoken.waiting import WaitingLookups, recount
 from sandbox.environment import ROOT, clean_environment
 from sandbox.processes import start
 from sandbox.redis_server import free_port
@@ -43,11 +45,14 @@ def service(server: ServerWithUsers, simulator: Simulator) -> Iterator[Service]:
         assert "NoPermission" not in worker.log
 
 
-@pytest.mark.parametrize(("user", "folder"), [("worker", "tasks"), ("operator", "cardtoken")])
-def test_a_role_may_what_its_scripts_do(user: str, folder: str) -> None:
+@pytest.mark.parametrize(
+    ("user", "scripts"),
+    [("worker", "tasks/**"), ("worker", "cardtoken"), ("operator", "cardtoken/**"), ("metrics", "cardtoken")],
+)
+def test_a_role_may_what_its_scripts_do(user: str, scripts: str) -> None:
     """A script is refused at its first command that its user lacks, perhaps after others were done."""
-    scripts = [path.read_text() for path in (ROOT / folder).rglob("*.lua")]
-    asked = {name.lower() for text in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
+    texts = [path.read_text() for path in ROOT.glob(f"{scripts}/*.lua")]
+    asked = {name.lower() for text in texts for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
     users = (ROOT / "deploy/redis/users.acl").read_text()
     [rules] = [line.split() for line in users.splitlines() if line.startswith(f"user {user} ")]
     may = {rule[1:].partition("|")[0] for rule in rules if rule.startswith("+")}
@@ -174,7 +179,7 @@ def test_no_command_is_left_out() -> None:
 
     tried = COMMANDS["operator"]
     missing = [each for each in leaves(cardtoken) if not any(f"{command} ".startswith(f"{each} ") for command in tried)]
-    assert missing == []
+    assert missing == ["metrics"], "it serves until it is stopped, and has a user of its own"
 
 
 def test_flower_sees_workers_tasks_and_queues(server: ServerWithUsers, service: Service, tmp_path: Path) -> None:
@@ -212,6 +217,22 @@ REFUSED: list[tuple[str, tuple[Any, ...]]] = [
     ("flower", ("DEL", "lookup.opay.bulk")),
     ("flower", ("XREAD", "STREAMS", "token-records:default", "0")),
     ("flower", ("XRANGE", "lookup:dead-letters", "-", "+")),
+    # What scales workers sees how much waits, and neither what it is nor anything else.
+    *(("scaler", command) for command in (
+        ("LRANGE", "lookup.opay.bulk", 0, -1), ("LINDEX", "lookup.opay.bulk", 0), ("LPOS", "lookup.opay.bulk", "x"),
+        ("RPOP", "lookup.opay.bulk"), ("LPUSH", "lookup.opay.bulk", "x"), ("DEL", "lookup.opay.bulk"),
+        ("LMOVE", "lookup.opay.bulk", "lookup.opay.bulk", "LEFT", "LEFT"), ("DUMP", "lookup.opay.bulk"),
+        ("SORT", "lookup.opay.bulk", "ALPHA"), ("ZRANGE", "lookup:delayed:lookup.opay.bulk", 0, -1),
+        ("LLEN", "lookup:quarantine"), ("TYPE", "lookup:claim:x"), ("LLEN", "token-records:default"), ("INFO",),
+        ("SCRIPT", "LOAD", "return 1"), ("FUNCTION", "LIST"), ("SCAN", 0), ("SUBSCRIBE", "x"), ("EXISTS", "another"),
+    )),
+    # The exporter reads what waits to count it, and changes nothing.
+    *(("metrics", command) for command in (
+        ("LPUSH", "lookup.opay.bulk", "x"), ("RPOP", "lookup.opay.bulk"), ("DEL", "lookup.opay.bulk"),
+        ("SET", "lookup:waiting", "{}"), ("XADD", "token-records:default", "*", "result", "forged"),
+        ("XRANGE", "token-records:default", "-", "+"), ("XRANGE", "lookup:dead-letters", "-", "+"),
+        ("HSET", "lookup:claim:x", "entry", "x"), ("ZADD", "lookup:circuits:forced", 1, "opay:*"),
+    )),
     # None of the users changes or empties the server, or reads what is another program's.
     *((user, command) for user in USERS for command in (
         ("FLUSHALL",), ("FLUSHDB",), ("CONFIG", "GET", "*"), ("CONFIG", "SET", "appendonly", "no"), ("KEYS", "*"),
@@ -227,6 +248,66 @@ def test_a_command_outside_a_users_rights_is_refused(
 ) -> None:
     with server.client(user) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*command)
+
+
+#: The question of KEDA's trigger `redis`, in effect: the length of a list, whatever the type of its key.
+_LENGTH = (
+    "local kind = redis.call('type', KEYS[1]).ok; return redis.call(kind == 'zset' and 'zcard' or 'llen', KEYS[1])"
+)
+
+
+def test_what_scales_workers_sees_lengths_and_no_script_shows_it_more(server: ServerWithUsers) -> None:
+    with server.client("worker", 0) as worker, server.client("scaler") as scaler:
+        worker.lpush("lookup.opay.vip", "secret", "secret")
+        worker.zadd("lookup:delayed:lookup.opay.vip", {"secret": 1})
+        worker.set("lookup.text", "secret")
+        try:
+            assert scaler.ping()
+            assert scaler.llen("lookup.opay.vip") == 2
+            lengths = [
+                scaler.eval(_LENGTH, 1, name)
+                for name in ("lookup.opay.vip", "lookup:delayed:lookup.opay.vip", "lookup.none")
+            ]
+            assert lengths == [2, 1, 0]
+            for code in (
+                "'lindex', 'lookup.opay.vip', 0",
+                "'lrange', 'lookup.opay.vip', 0, -1",
+                "'rpop', 'lookup.opay.vip'",
+                "'lpush', 'lookup.opay.vip', 'x'",
+                "'get', 'lookup.text'",
+                "'zrange', 'lookup:delayed:lookup.opay.vip', 0, -1",
+                "'llen', 'token-records:default'",
+                "'type', 'lookup:claim:x'",
+                "'keys', '*'",
+            ):
+                for call in ("call", "pcall"):
+                    with pytest.raises(
+                        redis.ResponseError, match=r"(?i)permission|NOPERM|ACL|executing the script can't"
+                    ):
+                        scaler.eval(f"return redis.{call}({code})", 0)
+            assert worker.llen("lookup.opay.vip") == 2
+        finally:
+            worker.delete("lookup.opay.vip", "lookup:delayed:lookup.opay.vip", "lookup.text")
+
+
+def test_the_exporter_does_all_its_work(server: ServerWithUsers, service: Service, kept: Kept) -> None:
+    service.redis.delete("lookup:waiting")
+    waiting = WaitingLookups(server.client("metrics"))
+    found = look(server.client("metrics"), waiting)
+    assert {each.lookups for each in found.queues} == {0}
+    with server.client("worker") as worker:
+        worker.lpush("lookup.opay.vip", b"no message")
+        counts = recount(server.client("metrics"), {"lookup.opay.vip": ["lookup.opay.vip"]}, {})
+        worker.delete("lookup.opay.vip")
+    assert counts["lookup.opay.vip"].lookups == 1
+
+
+def test_users_for_scaling_are_left_out_where_they_have_no_password(tmp_path: Path) -> None:
+    passwords = {f"{user.upper()}_PASSWORD": "x" for user in USERS if user not in {"scaler", "metrics"}}
+    env = {**clean_environment(), **passwords, "USERS_FILE": str(tmp_path / "users.acl"), "REDIS_SERVER": "/bin/true"}
+    assert subprocess.run(["/bin/sh", START], env=env, timeout=10, check=False).returncode == 0
+    users = [line.split()[1] for line in (tmp_path / "users.acl").read_text().splitlines()]
+    assert users == ["default", "worker", "producer", "consumer", "operator", "flower"]
 
 
 def test_a_connection_without_a_password_is_refused(server: ServerWithUsers) -> None:

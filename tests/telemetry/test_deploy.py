@@ -6,10 +6,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from cardtoken.fleet_metrics import FleetCollector
 from cardtoken.status import ServiceStatus
 from sandbox.environment import ROOT
 from tasks.telemetry import metrics
-from tasks.telemetry.fleet import FleetCollector
 
 DEPLOY = ROOT / "deploy"
 _NAME = re.compile(r"\b(?:cardtoken|process)_[a-z_]+\b")
@@ -25,7 +25,7 @@ def told() -> set[str]:
             at="",
             server=Server("", 0, 0, "", append_only=True, clients=0),
             workers=(),
-            queues=(Queue("q", 0, 0, None, 0),),
+            queues=(Queue("q", 0, 0, None, 0, lookups=0),),
             claimed=0,
             overdue=0,
             dead_letters=0,

@@ -91,10 +91,13 @@ def test_every_worker_reports_queue_lengths_and_consumer_lag(service: Service) -
 
         def told() -> Samples | None:
             found = scraped(port)
-            return found if value(found, "cardtoken_consumer_lag", queue="default", group="shop") else None
+            waiting = value(found, "cardtoken_queue_lookups", queue="lookup.afterpay.bulk")
+            return found if waiting and value(found, "cardtoken_consumer_lag", queue="default", group="shop") else None
 
         found = until(told)
         assert worker.stop() == 0
+    assert value(found, "cardtoken_queue_lookups", queue="lookup.afterpay.bulk") == 2
+    assert value(found, "cardtoken_queue_lookups", queue="lookup.opay.bulk") == 0
     assert value(found, "cardtoken_queue_messages", queue="lookup.afterpay.bulk") == 2
     assert value(found, "cardtoken_queue_consumers", queue="lookup.afterpay.bulk") == 0
     assert value(found, "cardtoken_queue_consumers", queue="lookup.opay.interactive") == 1

@@ -1,4 +1,4 @@
-"""What the whole fleet has in common, asked of Redis when Prometheus asks: each worker tells the same."""
+"""What the whole fleet has in common, asked of Redis when Prometheus asks: each worker returns the same."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -33,8 +33,8 @@ class FleetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Where Redis cannot be asked, that is told, and the worker's own metrics are none the worse for it."""
-        found = self._asked()
-        yield GaugeMetricFamily("cardtoken_redis_up", "Whether this worker could ask Redis.", value=found is not None)
+        found = self.found()
+        yield GaugeMetricFamily("cardtoken_redis_up", "Whether Redis could be asked.", value=found is not None)
         if found is None:
             return
         yield from _of_queues(found)
@@ -50,7 +50,8 @@ class FleetCollector(Collector):
         yield _gauge("cardtoken_redis_memory_limit_bytes", "What it may use; 0: no limit.", found.server.memory_limit)
         yield self._circuits(found.circuits)
 
-    def _asked(self) -> ServiceStatus | None:
+    def found(self) -> ServiceStatus | None:
+        """Return the state of two seconds ago at most; None where Redis cannot be asked."""
         with self._lock:
             if monotonic() - self._at > _FRESH:
                 try:
@@ -80,6 +81,11 @@ def _gauge(name: str, words: str, value: float) -> Metric:
 def _of_queues(found: ServiceStatus) -> Iterator[Metric]:
     labels = ["queue"]
     waiting = GaugeMetricFamily("cardtoken_queue_messages", "Messages that wait in a queue.", labels=labels)
+    lookups = GaugeMetricFamily(
+        "cardtoken_queue_lookups",
+        "Lookups that a worker could take now: those of waiting messages, and of delayed ones whose time has come.",
+        labels=labels,
+    )
     delayed = GaugeMetricFamily("cardtoken_queue_delayed", "Messages that wait for their time.", labels=labels)
     oldest = GaugeMetricFamily(
         "cardtoken_queue_oldest_seconds",
@@ -89,10 +95,12 @@ def _of_queues(found: ServiceStatus) -> Iterator[Metric]:
     consumers = GaugeMetricFamily("cardtoken_queue_consumers", "Workers that take from a queue.", labels=labels)
     for queue in found.queues:
         waiting.add_metric([queue.name], queue.waiting)
+        if queue.lookups is not None:
+            lookups.add_metric([queue.name], queue.lookups)
         delayed.add_metric([queue.name], queue.delayed)
         oldest.add_metric([queue.name], queue.oldest or 0)
         consumers.add_metric([queue.name], queue.workers)
-    yield from (waiting, delayed, oldest, consumers)
+    yield from (waiting, lookups, delayed, oldest, consumers)
 
 
 def _of_results(found: ServiceStatus) -> Iterator[Metric]:
