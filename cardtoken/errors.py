@@ -1,8 +1,9 @@
 """What the client raises. No text of these shows a card token, or anything else of a request."""
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from cardtoken.contract import LookupFailure, LookupResult
+if TYPE_CHECKING:  # pydantic takes a third of the time of a short command
+    from cardtoken.contract import LookupFailure, LookupResult
 
 
 class CardTokenError(Exception):
@@ -65,7 +66,7 @@ class LookupTimeoutError(CardTokenError, TimeoutError):
 class LookupFailedError(CardTokenError):
     """The lookup ended ``failed``."""
 
-    def __init__(self, result: LookupResult, error: LookupFailure) -> None:
+    def __init__(self, result: "LookupResult", error: "LookupFailure") -> None:
         code = f", code {error.code}" if error.code else ""
         advice = (
             "asking again later may succeed" if error.retryable else "asking again will not help until it is mended"

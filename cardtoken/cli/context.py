@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class Context:
     redis_cert_file: str | None
     redis_key_file: str | None
     sentinel_master: str
+    #: When the program began, by the monotonic clock.
+    began: float
 
     def client(self, **options: Any) -> "Client":
         """A client on that Redis; it is closed when the command ends."""
@@ -55,6 +58,10 @@ class Context:
             redis = connect(self._url(), **self._options(), **options)
         click.get_current_context().call_on_close(redis.close)
         return redis
+
+    def left(self, timeout: float) -> float:
+        """Return what is left of ``timeout`` seconds since the program began: loading it may take long too."""
+        return max(0.0, self.began + timeout - time.monotonic())
 
     def within(self, seconds: float, call: Callable[[], T]) -> T:
         """Return what the call returns, raise what it raises, or ``redis.TimeoutError`` after so many seconds.
@@ -77,7 +84,7 @@ class Context:
         thread.start()
         thread.join(seconds)
         if not ended:
-            raise Late(f"no answer within {seconds:g} s")
+            raise Late(f"no answer within {seconds:.1f} s")
         answer, error = ended[0]
         if error is not None:
             raise error

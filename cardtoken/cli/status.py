@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from cardtoken.presence import WorkerReport
     from cardtoken.status import ServiceStatus
 
-#: Seconds within which `health` has Redis' answer or says that there is none: a health check has a limit of its own.
-_HEALTH_SECONDS: Final = 4.0
+#: Seconds within which `health` ends, loading the program included: a container's health check has a limit of its own.
+_HEALTH_TIMEOUT: Final = 8.0
+#: Seconds that it waits for one answer of Redis.
+_HEALTH_SOCKET_TIMEOUT: Final = 4.0
 
 
 @click.command()
@@ -162,13 +164,23 @@ def _bytes(number: int) -> str:
 @click.command()
 @click.option("--host", default=None, help="Ask about the workers of that host  [default: this one]")
 @click.option("--worker", "name", default=None, help="Ask about that worker alone, as in celery@shop-1.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.5),
+    default=_HEALTH_TIMEOUT,
+    show_default=True,
+    help="Seconds after which it ends: fewer than the limit of the check.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
-def health(context: Context, host: str | None, name: str | None, as_json: bool) -> Exit:
+def health(context: Context, host: str | None, name: str | None, timeout: float, as_json: bool) -> Exit:
     """Is this host's worker alive and consuming? For a container's health check.
 
     Exit status 0: there is one, it takes from its queues, its event loop turns and its calls make progress. 1: not so,
-    and why; a worker that has reported nothing for 12 s counts as frozen. 5: Redis did not answer. It ends within 5 s.
+    and why; a worker that has reported nothing for 12 s counts as frozen. 5: Redis did not answer.
+
+    It must not decide whether a worker is restarted: with Redis away it fails for all of them. The worker's own
+    /livez is for that (HEALTH_PORT).
 
     \b
     HEALTHCHECK CMD cardtoken health
@@ -176,8 +188,8 @@ def health(context: Context, host: str | None, name: str | None, as_json: bool) 
     """
     from cardtoken.presence import presence
 
-    redis = context.redis(socket_timeout=_HEALTH_SECONDS)
-    found = context.within(_HEALTH_SECONDS, lambda: presence(redis))
+    redis = context.redis(socket_timeout=min(_HEALTH_SOCKET_TIMEOUT, timeout))
+    found = context.within(context.left(timeout), lambda: presence(redis))
     where = name or host or socket.gethostname()
     asked = [each for each in found.living if (each.name if name else each.host) == where]
     silent = [each for each in found.silent if (each.name if name else each.host) == where and each.is_recent]

@@ -164,6 +164,33 @@ def test_health_ends_within_its_limit_where_redis_does_not_answer(env: dict[str,
             assert len(error.splitlines()) == 1
 
 
+def test_the_limit_of_health_counts_from_its_start(env: dict[str, str]) -> None:
+    """Loading the program has taken the time by then, so that it asks nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        away = {**env, "REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}/0"}
+        late = (
+            "import time; began = time.monotonic; time.monotonic = lambda: began() - 600\nfrom cardtoken import cli\n"
+        )
+        late += "time.monotonic = began; import sys; sys.argv = ['cardtoken', 'health']; cli.main()"
+        done = subprocess.run(
+            [sys.executable, "-c", late], env=away, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        )
+    assert (done.returncode, done.stderr) == (
+        5,
+        "cardtoken: Redis cannot be asked (no answer within 0.0 s); see REDIS_URL\n",
+    )
+
+
+def test_health_loads_no_models(env: dict[str, str]) -> None:
+    """They take a third of its time, and a check runs it every few seconds on each worker."""
+    look = "import sys; from cardtoken.cli import main; sys.argv = ['cardtoken', 'health']\n"
+    look += "try: main()\nfinally: print('pydantic' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", look], env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_a_workers_wrong_clock_and_lack_of_progress_are_reported(service: Service, env: dict[str, str]) -> None:
     fields = {"name": "odd@one", "host": "one", "pid": 1, "threads": 4, "version": "1",
               "started_at": "2026-01-01T00:00:00Z", "queues": '["lookup.opay.bulk"]', "messages": 3, "still": "0.1",
