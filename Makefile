@@ -8,6 +8,8 @@ JOBS ?= 4
 PYTEST_ARGS ?=
 # As in: make soak SOAK_ARGS="kills --scale 0.1"; `make soak SOAK_ARGS=--help` says what there is
 SOAK_ARGS ?=
+# As in: make matrix MATRIX_ARGS="--python 3.14 --redis valkey-9 --tests tests/unit"
+MATRIX_ARGS ?=
 # As in: make bench BENCH_ARGS="throughput --rounds 1"
 BENCH_ARGS ?=
 
@@ -16,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract provider test soak bench check trials newest tools programs lint types imports lock clean another-python
+.PHONY: help install demo up contract provider test soak bench matrix check trials newest tools programs lint types imports lock clean another-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +87,9 @@ newest: $(VENV)/installed ## the seam and the unit tests with the newest release
 	$(VENV)-newest/bin/python -m pip install -q --disable-pip-version-check --no-deps --editable .
 	$(VENV)-newest/bin/python -m pytest tests/unit/test_seam.py
 	$(VENV)-newest/bin/python -m pytest -n $(JOBS) tests/unit $(PYTEST_ARGS)
+
+matrix: $(VENV)/installed ## the tests on Python 3.11 to 3.15, and on Redis 6.2 to 8 and Valkey 8 and 9 (an hour)
+	@$(BIN)/python -m tools.matrix --jobs $(JOBS) $(MATRIX_ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -37,7 +37,7 @@ def cache(name: str) -> Path:
 def mirror() -> str:
     """Return the URL of the mirror that apt takes Debian's packages from. Raises DebianError where there is none."""
     query = ("apt-get", "indextargets", "--format", "$(LABEL)|$(COMPONENT)|$(REPO_URI)", "Identifier: Packages")
-    for line in _output(query).splitlines():
+    for line in output(query).splitlines():
         label, component, url = line.split("|", 2)
         if (label, component) == ("Debian", "main"):
             return url
@@ -53,12 +53,12 @@ def unpack(packages: Sequence[str], folder: Path) -> Path:
     wanted = " ".join(sorted(packages))
     if mark.is_file() and mark.read_text(encoding="utf-8") == wanted:
         return folder
-    with _made_whole(folder) as making:
+    with made_whole(folder) as making:
         archives = making / ".archives"
         archives.mkdir(mode=0o755)
         _fetch(packages, archives)
         for archive in sorted(archives.glob("*.deb")):
-            _output(("dpkg", "-x", str(archive), str(making)))
+            output(("dpkg", "-x", str(archive), str(making)))
         shutil.rmtree(archives)
         (making / ".packages").write_text(wanted, encoding="utf-8")
     return folder
@@ -74,11 +74,11 @@ def root(suite: str, packages: Sequence[str], folder: Path) -> Path:
         raise DebianError("Only root can make a Debian root (chroot, device nodes): run this as root or with sudo.")
     key = hashlib.sha256(" ".join(sorted(packages)).encode()).hexdigest()[:12]
     made = folder / f"{suite}-{key}"
-    with _lock(folder / f".{made.name}.lock"):
+    with locked(folder / f".{made.name}.lock"):
         if made.is_dir() and time.time() - made.stat().st_mtime < _KEPT:
             return made
         bootstrap = unpack(("debootstrap",), folder / "debootstrap")
-        with _made_whole(made) as making:
+        with made_whole(made) as making:
             _bootstrap(bootstrap, suite, packages, making)
             _trust(making)
             os.utime(making)
@@ -107,7 +107,7 @@ def _bootstrap(program: Path, suite: str, packages: Sequence[str], target: Path)
         script = folder / "scripts" / "sid"
     options = ["--variant=minbase", *([f"--include={','.join(packages)}"] if packages else [])]
     command = [str(program / "usr/sbin/debootstrap"), *options, suite, str(target), mirror(), str(script)]
-    _output(command, {"DEBOOTSTRAP_DIR": str(folder), "PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"})
+    output(command, {"DEBOOTSTRAP_DIR": str(folder), "PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"})
     shutil.rmtree(target / "var/cache/apt", ignore_errors=True)
     shutil.rmtree(target / "var/lib/apt/lists", ignore_errors=True)
 
@@ -118,22 +118,22 @@ def _trust(made: Path) -> None:
     if not any(own.glob("*.crt")) or not (made / "usr/sbin/update-ca-certificates").exists():
         return
     shutil.copytree(own, made / _OWN_CERTIFICATES, dirs_exist_ok=True)
-    _output(("chroot", str(made), "update-ca-certificates"), {"PATH": _SYSTEM_PATH})
+    output(("chroot", str(made), "update-ca-certificates"), {"PATH": _SYSTEM_PATH})
 
 
 def _fetch(packages: Sequence[str], folder: Path) -> None:
     # As root: apt's own user may not write here, and would warn.
     command = ("apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", *packages)
     try:
-        _output(command, folder=folder)
+        output(command, folder=folder)
     except DebianError:
         # apt's lists are missing or older than the mirror.
-        _output(("apt-get", "update", "-q"))
-        _output(command, folder=folder)
+        output(("apt-get", "update", "-q"))
+        output(command, folder=folder)
 
 
 @contextmanager
-def _made_whole(folder: Path) -> Iterator[Path]:
+def made_whole(folder: Path) -> Iterator[Path]:
     """Give a folder to fill, and put it in the place of `folder` once it is whole; else remove it."""
     making = folder.with_name(f"{folder.name}.part")
     remove(making)
@@ -147,7 +147,7 @@ def _made_whole(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Let one process at a time make what this file stands for."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
@@ -155,7 +155,8 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _output(command: Sequence[str], more: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
+def output(command: Sequence[str], more: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
+    """Return what a command writes, run with more of an environment. Raises DebianError with its last words."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **(more or {})}
     try:
         done = subprocess.run(
