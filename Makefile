@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract provider test soak bench matrix check trials newest tools programs lint types imports lock clean another-python
+.PHONY: help install demo up contract provider test soak bench matrix check trials newest sbom wheel tools programs lint types imports lock clean another-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,11 +102,23 @@ types: $(VENV)/installed
 imports: $(VENV)/installed
 	$(BIN)/lint-imports
 
-lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
-	for extra in worker simulator bench dev; do \
+# What is deployed, and what builds it, has the versions that the tests had.
+lock: ## renew requirements/*.txt from pyproject.toml (needs uv), and what is made of them
+	for extra in dev worker simulator bench; do \
 		uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-			--no-emit-package cardtoken --extra $$extra --upgrade -q pyproject.toml -o requirements/$$extra.txt || exit; \
+			--no-emit-package cardtoken --extra $$extra $$(test $$extra = dev || echo --constraints requirements/dev.txt) \
+			--upgrade -q pyproject.toml -o requirements/$$extra.txt || exit; \
 	done
+	$(MAKE) sbom
+
+sbom: $(VENV)/installed ## write deploy/sbom and docs/licences.md from the locks
+	@$(BIN)/python -m tools.sbom
+	@$(BIN)/python -m tools.licence_page
+
+wheel: $(VENV)/installed ## build dist/ with the locked tools: wheel and sdist, the same bytes from each checkout
+	rm -rf dist
+	$(BIN)/python -m build --quiet --no-isolation --outdir dist .
+	sha256sum dist/*
 
 clean: ## remove what the above made
 	rm -rf $(VENV) $(VENV)-* examples/node/node_modules tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
