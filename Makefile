@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract provider test soak bench matrix check trials newest sbom wheel tools programs lint types imports lock clean another-python
+.PHONY: help install demo up contract provider test soak bench matrix check trials newest sbom wheel audit tools programs lint types imports lock clean another-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ $(VENV)-%/installed: requirements/%.txt
 
 check: lint types imports trials ## lint, types, import rules, and the tests that need more than Python
 
-trials: $(VENV)/installed tools programs
+trials: $(VENV)/installed $(VENV)-audit/installed tools programs
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m tools $(PYTEST_ARGS)
 
 # program:package of Debian
@@ -104,7 +104,7 @@ imports: $(VENV)/installed
 
 # What is deployed, and what builds it, has the versions that the tests had.
 lock: ## renew requirements/*.txt from pyproject.toml (needs uv), and what is made of them
-	for extra in dev worker simulator bench; do \
+	for extra in dev worker simulator bench audit; do \
 		uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 			--no-emit-package cardtoken --extra $$extra $$(test $$extra = dev || echo --constraints requirements/dev.txt) \
 			--upgrade -q pyproject.toml -o requirements/$$extra.txt || exit; \
@@ -119,6 +119,9 @@ wheel: $(VENV)/installed ## build dist/ with the locked tools: wheel and sdist, 
 	rm -rf dist
 	$(BIN)/python -m build --quiet --no-isolation --outdir dist .
 	sha256sum dist/*
+
+audit: $(VENV)-audit/installed ## ask for known vulnerabilities of what is locked (needs a network, not in CI)
+	@$(VENV)-audit/bin/python -m tools.audit
 
 clean: ## remove what the above made
 	rm -rf $(VENV) $(VENV)-* examples/node/node_modules tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -15,7 +15,7 @@ _HEAD = """\
 Written by `make sbom` from the locks and from what each package says of itself; `make check` compares. It fails where
 a licence is unknown, or is not allowed by `requirements/licences.toml`. *client* is what `pip install cardtoken`
 brings, *worker* and *simulator* are what their images hold; *development* is deployed nowhere. What `make bench`
-measures against has environments of its own and is not listed.
+measures against and what `make audit` runs have environments of their own and are not listed.
 
 Each wheel brings the text of its licence; in the images it is in the package's `.dist-info` folder.
 

@@ -49,7 +49,7 @@ def test_a_lock_of_node_has_hashes_and_no_registry(lock: Path) -> None:
     assert [name for name, each in packages.items() if "resolved" in each] == []
 
 
-@pytest.mark.parametrize("extra", ["worker", "simulator", "bench"])
+@pytest.mark.parametrize("extra", ["worker", "simulator", "bench", "audit"])
 def test_what_is_deployed_has_the_versions_that_the_tests_have(extra: str) -> None:
     tested = {(each.name, each.marker): each for each in read_lock(lock_file("dev"))}
     others = {(each.name, each.marker): each for each in read_lock(lock_file(extra))}
