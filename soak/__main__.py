@@ -23,13 +23,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sandbox.group import signals_as_ctrl_c
-from soak import answers, disturbances, failover, fuzz, hosts, interruptions, kills, outages, silence, timings
+from soak import answers, disturbances, failover, fuzz, hosts, interruptions, kills, outages, scaling, silence, timings
 from soak.record import Plan, Record
 from soak.stock import UnavailableError
 
 RUNS = {
     **kills.RUNS,
     **disturbances.RUNS,
+    **scaling.RUNS,
     **fuzz.RUNS,
     **answers.RUNS,
     **interruptions.RUNS,

@@ -23,6 +23,7 @@ class Fleet:
         self.workers: list[WorkerProcess] = []
         self._ready: set[int] = set()
         self._taken_over = 0
+        self._released: list[WorkerProcess] = []
         self.unexpected: list[str] = []
 
     def __enter__(self) -> Self:
@@ -57,6 +58,19 @@ class Fleet:
                 self._ready.add(worker.child.pid)
         return [worker for worker in self.workers if worker.child.pid in self._ready]
 
+    def grow(self, size: int) -> None:
+        """Have so many, all of which consume."""
+        self._size = size
+        self.workers += [self._start() for _ in range(size - len(self.workers))]
+        self._wait_for(size)
+
+    def release(self, count: int) -> list[WorkerProcess]:
+        """Return the oldest ones, which are not replaced when they end: that is the caller's to see to."""
+        self._size -= count
+        released, self.workers = self.workers[:count], self.workers[count:]
+        self._released += released
+        return released
+
     def any(self, chance: random.Random) -> WorkerProcess:
         """One that consumes, as soon as there is one."""
         return chance.choice(self._wait_for(1))
@@ -77,12 +91,13 @@ class Fleet:
     @property
     def taken_over(self) -> int:
         """Messages of dead workers that went back to their queues, as the workers log it."""
-        return self._taken_over + sum(map(_logged_as_taken_over, self.workers))
+        return self._taken_over + sum(map(_logged_as_taken_over, [*self.workers, *self._released]))
 
     def _stop(self) -> None:
-        for worker in self.workers:
+        every = [*self.workers, *self._released]
+        for worker in every:
             worker.child.kill()
-        for worker in self.workers:
+        for worker in every:
             worker.child.wait(10)
 
 

@@ -33,6 +33,7 @@ def made(name: str, scale: float) -> Record:
         ("redis-restarts", 0.05),
         ("silent", 0.04),
         ("stops", 0.02),
+        ("scale", 0.02),
         ("fuzz", 0.03),
         ("answers", 0.03),
         ("outage", 0.05),
