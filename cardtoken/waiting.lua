@@ -8,7 +8,7 @@
 -- then the field, in its quotes, as base64 shows it at each of the three offsets
 -- Beside KEYS it reads the claims (CLAIM .. id) of such ids.
 --
--- Return how many were read, the lookups found, and the step to go on with. Entries in which none was found (they are
+-- Return how many were read, their bytes, the lookups found, and the step to go on with. Entries in which none was found (they are
 -- compressed, in lines, or no messages) follow by size, with one of each: class, how many, entry ("": over ONE_MEGABYTE).
 
 local ONE_MEGABYTE, LARGEST_STEP = 1048576, 64
@@ -75,7 +75,7 @@ while left > 0 and bytes < most_bytes do
   step = math.max(1, math.min(LARGEST_STEP, 2 * step, math.floor(most_bytes / largest)))
 end
 
-local answer = {seen, lookups, step}
+local answer = {seen, bytes, lookups, step}
 for _, size in ipairs(sizes) do
   for _, value in ipairs({size, odd[size][1], odd[size][2]}) do
     answer[#answer + 1] = value
