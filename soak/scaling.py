@@ -13,8 +13,8 @@ from soak.record import Plan, Record
 
 _LATENCY, _CONCURRENCY = 0.1, 12
 _FEWEST, _MOST = 1, 4
-#: Lookups that wait at least whenever workers are added or stopped, and that are answered in between.
-_LOAD, _BETWEEN = 400, 150
+#: Lookups that wait at least whenever workers are added or stopped, and that are answered in between; least of each.
+_LOAD, _BETWEEN = (400, 200), (150, 75)
 _PATIENCE = 30.0
 #: Seconds for one attempt, and how much longer a worker may take to end.
 _TOTAL, _GRACE = 3.0, 5.0
@@ -22,7 +22,7 @@ _TOTAL, _GRACE = 3.0, 5.0
 
 def scale(plan: Plan) -> Record:
     """Workers are scaled from 1 to 4 and back by SIGTERM, again and again, while producers push."""
-    waves = plan.of(25)
+    waves, load, between = plan.of(25), plan.of(*_LOAD), plan.of(*_BETWEEN)
     chance = plan.chance("work")
     with RedisServer() as server, Simulator("--latency", str(_LATENCY)) as simulator:
         service = Service(
@@ -38,12 +38,12 @@ def scale(plan: Plan) -> Record:
         ledger = Ledger(service)
 
         def keep_loaded() -> None:
-            if len(ledger.sent) - ledger.out() < _LOAD:
-                half_and_half(ledger, _LOAD, chance, tried_again=0.1)
+            if len(ledger.sent) - ledger.out() < load:
+                half_and_half(ledger, load, chance, tried_again=0.1)
 
         def under_load(doing: str) -> None:
             keep_loaded()
-            mark = ledger.out() + _BETWEEN
+            mark = ledger.out() + between
             reached(ledger, mark, lambda out: plan.progress(out, len(ledger.sent), doing))
             keep_loaded()
 

@@ -36,7 +36,7 @@ SECONDS = {"type": "integer", "minimum": 0, "maximum": 3600}
 COUNT = {"type": "integer", "minimum": 0}
 #: A number in quotes: the metadata of a trigger are texts.
 NUMBER = {"type": "string", "pattern": r"^\d+(\.\d+)?$"}
-META = strict(("name",), name=TEXT, labels=strict(**{"app.kubernetes.io/part-of": {"const": "cardtoken"}}))
+META = strict(("name",), name=TEXT, labels={"const": {"app.kubernetes.io/part-of": "cardtoken"}})
 POLICY = strict(
     ("type", "value", "periodSeconds"),
     type={"enum": ["Pods", "Percent"]},
