@@ -12,7 +12,7 @@ from cardtoken.keys import queue_name, task_name
 from cardtoken.other_lists import suffixes
 from config import celeryconfig, queues
 from config.settings import Configuration, Settings
-from tasks.broker import events, remote_control, transport
+from tasks.broker import events, pool, remote_control, transport
 from tasks.broker.claims import Claims
 from tasks.broker.heartbeat import LoopHeartbeat
 from tasks.broker.intake import Intake
@@ -59,7 +59,7 @@ class Parts:
 
         How long that takes is the system's to say.
         """
-        if not self.claims.begun or self.http.is_resolving:
+        if not pool.working or self.http.is_resolving:
             return None
         return self.http.ended, *(engine.progress for engine in self.engines)
 

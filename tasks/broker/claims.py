@@ -100,11 +100,6 @@ class Claims:
         """Return how many claims are in hand."""
         return len(self._held)
 
-    @property
-    def begun(self) -> bool:
-        """Whether a message is worked on. Takes no lock."""
-        return any(held.begun for held in list(self._held.values()))
-
     def in_hand(self) -> Counter[str]:
         """Return how many claims of each queue are in hand."""
         with self._lock:

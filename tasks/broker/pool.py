@@ -1,13 +1,29 @@
 """Celery's pool of threads for messages, on a machine that cannot always start one more thread."""
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import get_ident
+from typing import Any, Final, TypeVar
 
 from celery import concurrency
 from celery.concurrency import thread
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Ids of the threads that work on a message now.
+working: Final[set[int]] = set()
+
+
+def _counted(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    thread = get_ident()
+    working.add(thread)
+    try:
+        return call(*args, **kwargs)
+    finally:
+        working.discard(thread)
 
 
 class MessageThreads(ThreadPoolExecutor):
@@ -20,6 +36,10 @@ class MessageThreads(ThreadPoolExecutor):
         super().__init__(max_workers, thread_name_prefix="message")
         self._short = False
         super()._adjust_thread_count()
+
+    def submit(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call it in a thread, which counts as working meanwhile."""
+        return super().submit(_counted, call, *args, **kwargs)
 
     def _adjust_thread_count(self) -> None:
         try:

@@ -149,6 +149,8 @@ def test_each_provider_has_a_pace_of_its_own(environment: Environment) -> None:
         ("SENTRY_DSN", "https://sentry.io/1"),
         ("METRICS_HOST", "everywhere"),
         ("METRICS_PORT", "70000"),
+        ("HEALTH_HOST", "everywhere"),
+        ("HEALTH_PORT", "70000"),
         ("RESULT_RETENTION", "0"),
         ("RESULT_STREAM_MAXLEN", "-1"),
         ("DEAD_LETTER_RETENTION", "forever"),
@@ -175,6 +177,10 @@ def test_a_bad_value_is_named_with_the_way_out(environment: Environment, variabl
     assert fault.variable == variable
     assert fault.problem
     assert fault.fix
+
+
+def test_metrics_and_probes_need_two_ports(environment: Environment) -> None:
+    assert environment.fault(METRICS_PORT="9808", HEALTH_PORT="9808").variable == "HEALTH_PORT"
 
 
 def test_all_that_is_wrong_is_told_at_once_and_no_secret_is(environment: Environment) -> None:
