@@ -13,15 +13,18 @@ MATRIX_ARGS ?=
 # As in: make bench BENCH_ARGS="throughput --rounds 1"
 BENCH_ARGS ?=
 
+# As in: make containers CONTAINERS_ARGS="-k health"
+CONTAINERS_ARGS ?=
+
 # Hundreds of processes are started: each would compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract provider test soak bench matrix check trials newest sbom wheel audit tools programs lint types imports lock clean another-python
+.PHONY: help install demo up contract provider test soak bench matrix containers check trials newest sbom wheel audit tools programs lint types imports lock clean another-python
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed ## make .venv from the locked requirements
 
@@ -49,7 +52,7 @@ provider: $(VENV)/installed ## a running start for a new provider, as in: make p
 	@$(BIN)/python -m tools.provider $(NAME)
 
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not tools" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not tools and not containers" $(PYTEST_ARGS)
 
 soak: $(VENV)/installed ## long runs: hundreds of kills, restarts, stops, tens of thousands of odd entries (45 minutes)
 	@$(BIN)/python -m soak $(SOAK_ARGS)
@@ -60,6 +63,9 @@ bench: $(VENV)-bench/installed $(VENV)-peers/installed $(VENV)-peers-arq/install
 $(VENV)-%/installed: requirements/%.txt
 	@$(PYTHON) -m sandbox.install $(VENV)-$* $<
 	@touch $@
+
+containers: $(VENV)/installed ## build the images and try docker-compose.yml with a real engine, without a registry (as root, on Debian; 4 minutes)
+	@$(BIN)/python -m tools.containers $(CONTAINERS_ARGS)
 
 check: lint types imports trials ## lint, types, import rules, and the tests that need more than Python
 
@@ -109,6 +115,8 @@ lock: ## renew requirements/*.txt from pyproject.toml (needs uv), and what is ma
 			--no-emit-package cardtoken --extra $$extra $$(test $$extra = dev || echo --constraints requirements/dev.txt) \
 			--upgrade -q pyproject.toml -o requirements/$$extra.txt || exit; \
 	done
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--group image --constraints requirements/dev.txt --upgrade -q -o requirements/image.txt
 	$(MAKE) sbom
 
 sbom: $(VENV)/installed ## write deploy/sbom and docs/licences.md from the locks

@@ -44,6 +44,12 @@ def mirror() -> str:
     raise DebianError("apt knows no mirror of Debian: see /etc/apt/sources.list, then `apt-get update`.")
 
 
+def need_root(what: str) -> None:
+    """Raise DebianError where this process is not root's; `what` is the subject of "can be made by root alone"."""
+    if os.geteuid() != 0:
+        raise DebianError(f"{what} can be made by root alone: run this as root or with sudo.")
+
+
 def unpack(packages: Sequence[str], folder: Path) -> Path:
     """Unpack packages of this machine's own release below `folder`, and return it. What they depend on is not added.
 
@@ -70,8 +76,7 @@ def root(suite: str, packages: Sequence[str], folder: Path) -> Path:
     It is made where it is not there yet, or older than a week: half a minute, 300 MB. This machine's own certificates
     are trusted in it where ca-certificates is among the packages. Raises DebianError: this takes root.
     """
-    if os.geteuid() != 0:
-        raise DebianError("Only root can make a Debian root (chroot, device nodes): run this as root or with sudo.")
+    need_root("A Debian root (chroot, device nodes)")
     key = hashlib.sha256(" ".join(sorted(packages)).encode()).hexdigest()[:12]
     made = folder / f"{suite}-{key}"
     with locked(folder / f".{made.name}.lock"):
