@@ -41,8 +41,10 @@ def test_a_container_that_has_just_begun_ends_when_asked(containers: Containers,
 
 
 def test_a_worker_that_waits_for_redis_ends_when_asked(containers: Containers) -> None:
-    command = ("run", "-d", "--no-deps", "-e", "REDIS_URL_FILE=", "-e", "REDIS_URL=redis://127.0.0.1:1/0", "bulk")
-    name = containers.compose(*command).strip().splitlines()[-1]
+    # The ports of this service are taken in the namespace that all share.
+    given = ("REDIS_URL_FILE=", "REDIS_URL=redis://127.0.0.1:1/0", "METRICS_PORT=0", "HEALTH_PORT=0")
+    options = [option for each in given for option in ("-e", each)]
+    name = containers.compose("run", "-d", "--no-deps", *options, "bulk").strip().splitlines()[-1]
     until(lambda: "waiting for it" in containers.run("docker", "logs", name).stderr or None, 100)
     assert stopped(containers, name) == 0
 
