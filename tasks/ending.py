@@ -51,9 +51,9 @@ def _on_signal(_: int, __: FrameType | None) -> None:
     leave()
 
 
-def leave() -> None:
-    """End this process now, with status 0. Messages that it still holds wait in Redis for their leases to run out."""
+def leave(status: int = 0) -> None:
+    """End this process now. Messages that it still holds wait in Redis for their leases to run out."""
     with suppress(OSError, ValueError):
         if pidfile and int(Path(pidfile).read_text(encoding="utf-8")) == os.getpid():
             Path(pidfile).unlink()
-    os._exit(0)
+    os._exit(status)

@@ -45,8 +45,9 @@ class Periodic:
         sign = self._signs.begin(f"the thread `{self._name}`")
         try:
             self._repeat(sign)
-        finally:
             self._signs.end()
+        finally:
+            self._signs.lose()
 
     def _repeat(self, sign: Sign) -> None:
         failing = False

@@ -186,10 +186,15 @@ class Worker:
             return
         with contextlib.suppress(RedisError, OSError):  # the periodic report follows
             self._parts.presence.report()
-        for periodic in self._parts.periodic:
-            periodic.start()
-        if self._probes is not None:
-            self._probes.consuming(self._parts.progress, self._configuration.settings.http_total_timeout)
+        try:
+            for periodic in self._parts.periodic:
+                periodic.start()
+            if self._probes is not None:
+                self._probes.consuming(self._parts.progress, self._configuration.settings.http_total_timeout)
+        except (RuntimeError, MemoryError):  # Celery would log it and consume without what renews the leases
+            logger.critical("no thread can be started: raise the limit of processes and threads, or of memory")
+            self._release_messages(self._parts)
+            ending.leave(status=1)
         _collect_garbage_seldom()
         ending.hand_over()
         signal.signal(signal.SIGQUIT, self._on_signal)

@@ -119,7 +119,8 @@ class Liveness:
     @property
     def troubles(self) -> Sequence[str]:
         """What does not go on, and what to do."""
-        stopped = [
+        stopped = [f"{name} has ended: {_restart()}" for name in sorted(self._signs.lost)]
+        stopped += [
             f"{sign.name} has stood still for {still.seconds:.0f} s: {_restart()}"
             for sign, still in self._threads.values()
             if still.seconds > sign.due + PATIENCE

@@ -61,5 +61,8 @@ class Readiness:
         if not self._heartbeat.queues:
             troubles.append("it takes from no queue: it reconnects, or needs `celery control add_consumer QUEUE`")
         elif self._heartbeat.trouble:
-            troubles.append(f"its queues cannot be asked ({self._heartbeat.trouble}): see Redis' memory and role")
+            troubles.append(
+                f"its queues cannot be asked ({self._heartbeat.trouble}): its log says more; Redis may be full or a "
+                "replica, or the worker lack descriptors"
+            )
         return troubles

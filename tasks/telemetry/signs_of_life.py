@@ -33,6 +33,8 @@ class SignsOfLife:
         self.threads: dict[int, Sign] = {}
         #: How many all other threads have given: those that run messages and calls. One may be lost, but not many.
         self.others = 0
+        #: Names of watched threads that ended and should not have.
+        self.lost: set[str] = set()
 
     def begin(self, name: str, *, always: bool = False) -> Sign:
         """Watch the calling thread from now on, under that name."""
@@ -42,6 +44,11 @@ class SignsOfLife:
     def end(self) -> None:
         """Watch the calling thread no more: it ends."""
         self.threads.pop(get_ident(), None)
+
+    def lose(self) -> None:
+        """The calling thread ends by an error, and would be missed."""
+        if (sign := self.threads.pop(get_ident(), None)) is not None:
+            self.lost.add(sign.name)
 
     def give(self) -> None:
         """Go on, in whichever thread: what it waited for is over."""

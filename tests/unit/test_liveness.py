@@ -2,10 +2,13 @@
 
 import _thread
 import threading
+import time
 from collections.abc import Callable, Hashable
 
 import pytest
 
+from sandbox.waiting import until
+from tasks.periodic import Periodic
 from tasks.probes import liveness
 from tasks.probes.liveness import PATIENCE, WORK_PATIENCE, Liveness
 from tasks.telemetry.signs_of_life import Sign, SignsOfLife
@@ -64,6 +67,27 @@ def test_a_thread_that_has_ended_is_not_waited_for(watched: Watched) -> None:
     watched.passes(PATIENCE - 1, watched.loop)
     del watched.signs.threads[2]
     assert watched.passes(60, watched.loop) == ""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_by_an_error_is_trouble_at_once(watched: Watched) -> None:
+    def work() -> None:
+        raise SystemExit
+
+    periodic = Periodic("leases", work, 0.01, watched.signs)
+    periodic.start()
+    periodic.join(time.monotonic() + 10)
+    assert "the thread `leases` has ended" in watched.passes(1, watched.loop, watched.leases)
+
+
+def test_a_thread_that_was_stopped_is_not_missed(watched: Watched) -> None:
+    periodic = Periodic("leases", lambda: None, 0.01, watched.signs)
+    periodic.start()
+    until(lambda: len(watched.signs.threads) == 3 or None)
+    periodic.stop()
+    periodic.join(time.monotonic() + 10)
+    assert len(watched.signs.threads) == 2
+    assert watched.passes(1, watched.loop, watched.leases) == ""
 
 
 def test_another_thread_with_the_id_of_one_that_ended_begins_anew(watched: Watched) -> None:
