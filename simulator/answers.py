@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 
+#: The phrases that Python 3.13 renamed, as gateways have said them for long: the same from every Python.
+_PHRASES: Final[Mapping[int, str]] = {
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    416: "Requested Range Not Satisfiable",
+    422: "Unprocessable Entity",
+}
 _encoder = json.JSONEncoder(separators=(",", ":"))
 _literal_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
@@ -44,6 +52,6 @@ def html_answer(status: int, headers: Mapping[str, str] | None = None) -> web.Re
 def reason(status: int) -> str:
     """The standard phrase of an HTTP status; a plain word for one that has none."""
     try:
-        return HTTPStatus(status).phrase
+        return _PHRASES.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return "Unassigned"
