@@ -40,6 +40,9 @@ _UNUSABLE: Final = {
     "REDIS_SENTINEL_MASTER (sentinel_master of a client)",
 }
 
+#: How a server refuses a number of a database that it does not have.
+NO_DATABASE: Final = "DB index is out of range"
+
 
 class UnusableServerError(redis.AuthenticationError):
     """The server will not do, and waiting will not mend it. The text follows "Redis at HOST"."""
@@ -91,7 +94,7 @@ class Bounded:
         if self._sock is not None:
             return
         try:
-            super().connect()  # type: ignore[misc]
+            self._select()
             self._look_at_server()
         except UnusableServerError:
             self.disconnect()  # type: ignore[attr-defined]
@@ -127,6 +130,23 @@ class Bounded:
         finally:
             if self._state is not None:
                 self._state.waited()
+
+    def _select(self) -> None:
+        try:
+            super().connect()  # type: ignore[misc]
+        except redis.ResponseError as error:
+            if self._state is None or self._state.kind_known or NO_DATABASE not in str(error):
+                raise
+            # From Valkey 9 on a cluster has databases, and refuses others as any server does: database 0 tells.
+            connection: Any = self
+            chosen, connection.db = connection.db, 0
+            try:
+                super().connect()  # type: ignore[misc]
+                self._look_at_server()
+            finally:
+                connection.db = chosen
+                connection.disconnect()
+            raise
 
     def _look_at_server(self) -> None:
         if self._state is None or self._state.kind_known:

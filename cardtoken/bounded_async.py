@@ -9,7 +9,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 
-from cardtoken.bounded import ServerState, UnusableServerError, plain_refusal, refusal, tls_refusal
+from cardtoken.bounded import NO_DATABASE, ServerState, UnusableServerError, plain_refusal, refusal, tls_refusal
 from cardtoken.sentinel import ALL_TIMEOUT, STAGGER, Address, error_of, not_found, primary_of, sentinel_options
 
 
@@ -30,7 +30,7 @@ class AsyncBounded:
             # Another one was not answered since: this one is not trusted either.
             await connection.disconnect(nowait=True)
         try:
-            await super().connect()  # type: ignore[misc]
+            await self._select()
             await self._look_at_server()
         except UnusableServerError:
             await connection.disconnect(nowait=True)
@@ -48,6 +48,22 @@ class AsyncBounded:
         except redis.TimeoutError:
             if self._state is not None:
                 self._state.unanswered(self._opened_at)
+            raise
+
+    async def _select(self) -> None:
+        try:
+            await super().connect()  # type: ignore[misc]
+        except redis.ResponseError as error:
+            if self._state is None or self._state.kind_known or NO_DATABASE not in str(error):
+                raise
+            connection: Any = self
+            chosen, connection.db = connection.db, 0
+            try:
+                await super().connect()  # type: ignore[misc]
+                await self._look_at_server()
+            finally:
+                connection.db = chosen
+                await connection.disconnect(nowait=True)
             raise
 
     async def _look_at_server(self) -> None:

@@ -24,7 +24,7 @@ def cluster() -> Iterator[RedisServer]:
     """A cluster of one node that has every slot: each single command would be answered."""
     with RedisServer(extra={"cluster-enabled": "yes"}) as server:
         with redis.Redis.from_url(server.url) as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
         yield server
 
 
