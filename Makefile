@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract provider test soak bench matrix containers check trials newest sbom wheel audit tools programs lint types imports lock clean another-python
+.PHONY: help install demo up contract rules provider test soak bench matrix containers check trials newest sbom wheel audit tools programs lint types imports lock clean another-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ up: $(VENV)/installed ## the demo that stays: Redis, providers, a worker for eac
 contract: $(VENV)/installed ## write docs/schemas: the contract as JSON Schemas and AsyncAPI, from the models
 	@$(BIN)/python -m tools.contract
 
+rules: $(VENV)/installed ## write the alerts of deploy/prometheus into deploy/kubernetes
+	@$(BIN)/python -m tools.prometheus_rules
+
 provider: $(VENV)/installed ## a running start for a new provider, as in: make provider NAME=acme
 	@$(BIN)/python -m tools.provider $(NAME)
 
@@ -69,7 +72,7 @@ containers: $(VENV)/installed ## build the images and try docker-compose.yml wit
 
 check: lint types imports trials ## lint, types, import rules, and the tests that need more than Python
 
-trials: $(VENV)/installed $(VENV)-audit/installed tools programs
+trials: $(VENV)/installed $(VENV)-audit/installed $(VENV)-kubernetes/installed tools programs
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m tools $(PYTEST_ARGS)
 
 # program:package of Debian
@@ -117,6 +120,8 @@ lock: ## renew requirements/*.txt from pyproject.toml (needs uv), and what is ma
 	done
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--group image --constraints requirements/dev.txt --upgrade -q -o requirements/image.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--group kubernetes --upgrade -q -o requirements/kubernetes.txt
 	$(MAKE) sbom
 
 sbom: $(VENV)/installed ## write deploy/sbom and docs/licences.md from the locks

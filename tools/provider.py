@@ -103,6 +103,12 @@ _HOMES: Final[Mapping[str, str]] = {
     "simulator.py.txt": "simulator/{}.py",
     "test.py.txt": "tests/unit/test_{}.py",
 }
+_KUBERNETES: Final = "deploy/kubernetes"
+_TRIGGER: Final = """    - type: redis
+      name: acme{}
+      metadata: {{listName: {}, listLength: "{}"}}
+      authenticationRef: {{name: cardtoken-scaler}}
+"""
 _QUEUES: Final = [(rf"\$\{{{lane.upper()}_QUEUES:-[^}}]*", f",lookup.acme.{lane}") for lane in Lane]
 #: What a provider adds to files that are there: after which place, and what.
 _EDITS: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
@@ -121,6 +127,14 @@ _EDITS: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     ],
     "Procfile": _QUEUES,
     "docker-compose.yml": _QUEUES,
+    **{f"{_KUBERNETES}/base/{lane}.yaml": [(rf'-Q, "lookup[^"]*[.]{lane}', f",lookup.acme.{lane}")] for lane in Lane},
+    f"{_KUBERNETES}/components/keda/interactive.yaml": [
+        (r"\Z", _TRIGGER.format("", "lookup.acme.interactive", 50)),
+    ],
+    f"{_KUBERNETES}/components/keda/bulk.yaml": [
+        (r"\Z", _TRIGGER.format("", "lookup.acme.bulk", 50_000)),
+        (r"\Z", _TRIGGER.format("-delayed", '"lookup:delayed:lookup.acme.bulk"', 50_000)),
+    ],
     # The map of the modules.
     "docs/architecture.md": [(r"^    provider\.py  [^\n]*\n", "    acme.py               Acme\n")],
     "pyproject.toml": [(r'^modules = \["tasks\.providers\.[^\]]*(?=\])', ', "tasks.providers.acme"')],

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 _COPIED = (
-    *("cardtoken", "config", "docs", "sandbox", "simulator", "tasks", "tests", "tools"),
+    *("cardtoken", "config", "deploy", "docs", "sandbox", "simulator", "tasks", "tests", "tools"),
     *("pyproject.toml", ".env.example", "Procfile", "docker-compose.yml", "README.md"),
 )
 #: What a producer sends for each: provider, field, and what the worker's log and screens must not show.
@@ -37,11 +37,12 @@ _KEYS = {"acme": "acme-key-1", "boreal": "boreal-key-1"}
 #: The project's own tests that hold a provider to something, or a file to the providers that there are.
 _HELD = (
     "acme or boreal or provider or example_environment or declared_queue or map_names or deployed_worker"
-    " or documents_are or released or every_schema or refused_without"
+    " or scaled_by or documents_are or released or every_schema or refused_without"
 )
 _SUITES = (
     *("unit/test_acme.py", "unit/test_boreal.py", "unit/test_providers.py", "unit/test_client_message.py"),
     *("unit/test_provider_conformance.py", "unit/test_provider_answers.py", "unit/test_deployment.py"),
+    *("unit/test_kubernetes.py", "unit/test_keda.py"),
     *("unit/test_architecture.py", "unit/test_documents.py", "contract/test_documents.py"),
 )
 
