@@ -82,14 +82,15 @@ def cardtoken(ctx: click.Context, /, **connection: Any) -> None:
     characters; --reveal shows them whole. Every command takes --json, and writes plain text where its output is not
     a terminal.
     """
-    ctx.obj = Context(**connection, began=_BEGAN)
+    # Called by another program it begins here, and else with the program.
+    ctx.obj = Context(**connection, began=ctx.obj or time.monotonic())
 
 
 def main() -> None:
     """The console script: every error is one line that names the fix, and an exit status that says what it was."""
     streams.repair()
     try:
-        status = cardtoken.main(prog_name="cardtoken", standalone_mode=False)
+        status = cardtoken.main(prog_name="cardtoken", standalone_mode=False, obj=_BEGAN)
     except click.exceptions.Abort:
         status = Exit.INTERRUPTED
     except KeyboardInterrupt:

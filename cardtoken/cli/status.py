@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds within which `health` ends, loading the program included: a container's health check has a limit of its own.
 _HEALTH_TIMEOUT: Final = 8.0
-#: Seconds that it waits for one answer of Redis.
-_HEALTH_SOCKET_TIMEOUT: Final = 4.0
+#: The part of it that Redis may take.
+_HEALTH_SHARE: Final = 0.5
 
 
 @click.command()
@@ -188,8 +188,9 @@ def health(context: Context, host: str | None, name: str | None, timeout: float,
     """
     from cardtoken.presence import presence
 
-    redis = context.redis(socket_timeout=min(_HEALTH_SOCKET_TIMEOUT, timeout))
-    found = context.within(context.left(timeout), lambda: presence(redis))
+    allowed = min(_HEALTH_SHARE * timeout, context.left(timeout))
+    redis = context.redis(socket_timeout=_HEALTH_SHARE * timeout)
+    found = context.within(allowed, lambda: presence(redis))
     where = name or host or socket.gethostname()
     asked = [each for each in found.living if (each.name if name else each.host) == where]
     silent = [each for each in found.silent if (each.name if name else each.host) == where and each.is_recent]
