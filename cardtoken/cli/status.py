@@ -23,6 +23,10 @@ _HEALTH_TIMEOUT: Final = 8.0
 _HEALTH_SHARE: Final = 0.5
 
 
+#: Columns of a terminal from which on the lookups of each queue are shown beside its messages.
+_WIDE: Final = 72
+
+
 @click.command()
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @click.option("--interval", type=click.FloatRange(0.2), default=2.0, show_default=True, help="Seconds, with --watch.")
@@ -50,14 +54,14 @@ def status(context: Context, watch: bool, interval: float, as_json: bool) -> Non
 
         with Live(screen=True, console=context.console, auto_refresh=False) as live:
             while True:
-                live.update(_screen(look(redis, waiting)), refresh=True)
+                live.update(_screen(look(redis, waiting), context.console.width), refresh=True)
                 time.sleep(interval)
     while True:
         found = look(redis, waiting)
         if as_json:
             context.say_json(found.document())
         elif context.on_a_terminal:
-            context.console.print(_screen(found))
+            context.console.print(_screen(found, context.console.width))
         else:
             for line in _plain(found):
                 click.echo(line)
@@ -86,7 +90,7 @@ def _plain(found: "ServiceStatus") -> list[str]:
     return [*lines, *(f"attention {sentence}" for sentence in found.attention)]
 
 
-def _screen(found: "ServiceStatus") -> "RenderableType":
+def _screen(found: "ServiceStatus", width: int) -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -99,13 +103,14 @@ def _screen(found: "ServiceStatus") -> "RenderableType":
     )
     queues = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     queues.add_column("queue", style="cyan", overflow="fold")
-    for column in ("waiting", "lookups", "delayed", "oldest", "workers"):
+    wide = width >= _WIDE
+    for column in ("waiting", *(["lookups"] if wide else []), "delayed", "oldest", "workers"):
         queues.add_column(column, justify="right", no_wrap=True)
     for queue in found.queues:
         queues.add_row(
             queue.name,
             str(queue.waiting),
-            _or_dash(queue.lookups),
+            *([_or_dash(queue.lookups)] if wide else []),
             str(queue.delayed),
             _age(queue.oldest),
             str(queue.workers or Text("0", "red")),

@@ -74,7 +74,7 @@ def test_eighty_columns_are_enough(server: RedisServer, command: str) -> None:
         assert len(lines) <= 26 + len(ADDED), "one screen, and the long reason"
         rows = [line for line in lines if line.startswith("lookup.")]
         assert [row.split()[0] for row in rows] == [*QUEUES, *ADDED, "lookup.opay.vip"]
-        assert all(len(row.split()) == 5 for row in rows)
+        assert all(len(row.split()) == 6 for row in rows)
         assert f"{WORKER}  3 of 64 messages" in text
         assert "  afterpay bulk interactive, opay bulk interactive  0.1.0  since 01-31 12:00" in lines
         return

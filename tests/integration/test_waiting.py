@@ -218,9 +218,14 @@ def test_one_of_the_fleet_counts_for_all(redis: Any) -> None:
         WaitingCounter(redis, [QUEUE], threading.Event()),
     )
     one.count_for_all()
-    before = redis.get(keys.WAITING)
+    assert json.loads(redis.get(keys.WAITING))[QUEUE][:2] == [1, 10]
+    redis.delete(keys.WAITING)
     another.count_for_all()
-    assert redis.get(keys.WAITING) == before
+    assert redis.get(keys.WAITING) is None
+    one.count_for_all()
+    assert redis.get(keys.WAITING) is None, "nor does the same one, so soon"
+    redis.delete(keys.WAITING_LOCK)
+    one.count_for_all()
     assert 0 < redis.pttl(keys.WAITING_LOCK) <= PAUSE * 1000
     redis.delete(keys.WAITING_LOCK)
     writes = redis.info("commandstats")["cmdstat_lrange"]["calls"]
