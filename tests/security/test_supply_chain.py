@@ -13,7 +13,8 @@ import pytest
 
 from sandbox.environment import ROOT
 from tools.licence_page import PAGE, page
-from tools.locked import DEPLOYED, lock_file, read_lock
+from tools.licences import LicenceError, Licences
+from tools.locked import DEPLOYED, installed, lock_file, read_lock
 from tools.sbom import FOLDER, sbom
 
 pytestmark = pytest.mark.tools
@@ -49,6 +50,22 @@ def test_each_part_of_the_bill_is_there_because_another_needs_it(extra: str) -> 
 
 def test_the_page_of_licences_is_that_of_the_locks() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run `make sbom`"
+
+
+def test_the_rules_name_no_package_that_is_gone_or_says_it_itself() -> None:
+    locked = {each.name: each for each in read_lock(lock_file("dev"))}
+    found = installed()
+    rules = Licences.from_file()
+    assert rules.named <= set(locked)
+    precise = Licences({"allowed": rules.allowed, "exceptions": [], "stated": {}})
+    needless = []
+    for name in sorted(set(rules.stated) & set(found)):
+        try:
+            precise.of(locked[name], found[name])
+        except LicenceError:
+            continue
+        needless.append(name)
+    assert needless == [], "take them out of requirements/licences.toml: their metadata is precise"
 
 
 def checkout(folder: Path) -> Path:

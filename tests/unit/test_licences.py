@@ -3,7 +3,7 @@
 import pytest
 
 from tools.licences import LicenceError, Licences
-from tools.locked import LockedPackage, Metadata, installed, lock_file, read_lock
+from tools.locked import LockedPackage, Metadata
 
 RULES = {
     "allowed": ["MIT", "Apache-2.0"],
@@ -82,19 +82,3 @@ def test_what_is_stated_may_not_contradict_the_metadata() -> None:
 
 def test_a_licence_that_is_allowed_for_one_package_is_not_for_another() -> None:
     assert licence(expression("LGPL-2.1-only"), "data") == "LGPL-2.1-only"
-
-
-def test_the_rules_name_no_package_that_is_gone_or_says_it_itself() -> None:
-    locked = {each.name: each for each in read_lock(lock_file("dev"))}
-    found = installed()
-    rules = Licences.from_file()
-    assert rules.named <= set(locked)
-    precise = Licences({"allowed": rules.allowed, "exceptions": [], "stated": {}})
-    needless = []
-    for name in sorted(set(rules.stated) & set(found)):
-        try:
-            precise.of(locked[name], found[name])
-        except LicenceError:
-            continue
-        needless.append(name)
-    assert needless == [], "take them out of requirements/licences.toml: their metadata is precise"
