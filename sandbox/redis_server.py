@@ -48,7 +48,7 @@ def find_server() -> Path:
     """
     passed_over = []
     for binary in _on_path():
-        version = _version(binary)
+        version = version_of(binary)
         if version >= OLDEST:
             return binary
         passed_over.append(f"{binary} ({'.'.join(map(str, version)) or 'reports no version'})")
@@ -73,7 +73,8 @@ def _on_path() -> Iterator[Path]:
                 yield Path(found)
 
 
-def _version(binary: Path) -> tuple[int, ...]:
+def version_of(binary: Path) -> tuple[int, ...]:
+    """Return major and minor version of a server's program; empty where it does not say."""
     try:
         output = subprocess.run(  # noqa: S603 - a binary from this machine's own PATH
             [binary, "--version"], capture_output=True, text=True, errors="replace", timeout=10, check=False

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any, Final, Self
 
+import pytest
 import redis
 
 from sandbox.environment import ROOT, clean_environment
 from sandbox.processes import Child, start
-from sandbox.redis_server import find_server, free_port
+from sandbox.redis_server import find_server, free_port, version_of
 from sandbox.waiting import until
 
 USERS: Final = ("worker", "producer", "consumer", "operator", "flower", "scaler", "metrics")
@@ -18,6 +19,8 @@ class ServerWithUsers:
     """Redis as deploy/redis/start.sh starts it. It keeps nothing: after `restart` it is empty."""
 
     def __init__(self, folder: Path) -> None:
+        if version_of(find_server()) < (7,):
+            pytest.skip("the users of deploy/redis take Redis 7 or later, or Valkey")
         self.port = free_port()
         self.users_file = folder / "users.acl"
         passwords = {f"{user.upper()}_PASSWORD": f"{user}-password/+1" for user in USERS}

@@ -73,7 +73,7 @@ class Combination:
         environment["PATH"] = f"{server.program.parent}{os.pathsep}{environment['PATH']}"
         last: deque[str] = deque(maxlen=1)
         with (
-            log.open("w", encoding="utf-8") as kept,
+            log.open("w", encoding="utf-8", buffering=1) as kept,
             subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             ) as running,
