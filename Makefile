@@ -122,6 +122,8 @@ lock: ## renew requirements/*.txt from pyproject.toml (needs uv), and what is ma
 		--group image --constraints requirements/dev.txt --upgrade -q -o requirements/image.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--group kubernetes --upgrade -q -o requirements/kubernetes.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--group compose --upgrade -q -o requirements/compose.txt
 	$(MAKE) sbom
 
 sbom: $(VENV)/installed ## write deploy/sbom and docs/licences.md from the locks

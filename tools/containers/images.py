@@ -31,9 +31,10 @@ def base(cache: Path) -> Path:
     """Return a Debian root for all of them, from `cache` or made anew. Raises DebianError."""
     made = debian.root(SUITE, PACKAGES, cache)
     if not (made / "usr/local/bin/docker-entrypoint.sh").exists():
-        (made / "usr/local/bin/python").symlink_to("/usr/bin/python3.14")
-        for name in ("python3", "python3.14"):
-            (made / "usr/local/bin" / name).symlink_to("python")
+        for name in ("python", "python3", "python3.14"):
+            link = made / "usr/local/bin" / name
+            link.unlink(missing_ok=True)
+            link.symlink_to("/usr/bin/python3.14")
         shutil.rmtree(made / "data", ignore_errors=True)
         (made / "data").mkdir()
         shutil.chown(made / "data", int(_REDIS), int(_REDIS))
@@ -41,6 +42,15 @@ def base(cache: Path) -> Path:
         entrypoint.write_text(_ENTRYPOINT, encoding="utf-8")
         entrypoint.chmod(0o755)
     return made
+
+
+def newer_python(root: Path, checkout: Path) -> str:
+    """Return the patch release of Python that Debian has, where the Dockerfile names an older one, else nothing."""
+    said = subprocess.run(
+        ("/usr/sbin/chroot", str(root), "/usr/bin/python3.14", "--version"), capture_output=True, text=True, check=True
+    ).stdout
+    numbers = [[int(part) for part in re.findall(r"\d+", text)[:3]] for text in (said, names(checkout)[0])]
+    return said.split()[1] if numbers[0] > numbers[1] else ""
 
 
 def load(engine: Engine, root: Path, checkout: Path) -> None:
