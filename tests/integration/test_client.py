@@ -172,9 +172,19 @@ def test_a_full_queue_is_waited_for(client: Either, store: Any) -> None:
 
 
 def test_closing_ends_the_wait_for_a_full_queue(client: Either, store: Any) -> None:
-    threading.Timer(0.3, client.close).start()
+    def looks() -> int:
+        return int(store.info("commandstats").get("cmdstat_llen", {"calls": 0})["calls"])
+
+    def close_while_it_waits() -> None:
+        until(lambda: True if looks() >= before + 2 else None)
+        client.close()
+
+    before = looks()
+    closing = threading.Thread(target=close_while_it_waits)
+    closing.start()
     with pytest.raises(ClosedError) as raised:
         client.enqueue_many(many(2000), max_queue_length=1)
+    closing.join()
     assert "500 requests in 1 messages had been pushed" in raised.value.__notes__
 
 
