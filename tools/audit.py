@@ -14,7 +14,7 @@ from typing import Any
 
 from tools.locked import DEPLOYED, ROOT, lock_file, read_lock
 
-LOCKS = (*DEPLOYED, "dev", "audit")
+LOCKS = (*DEPLOYED, "image", "dev", "audit")
 NODE = ("examples/node", "tests/node")
 _HINT = """\
 `make audit` asks the vulnerability services of PyPI and npm. Is there a way to them, and does a mirror in between pass

@@ -6,7 +6,7 @@ import tomllib
 from packaging.requirements import Requirement
 
 from tools.licences import RULES, LicenceError, of_all
-from tools.locked import DEPLOYED, ROOT, LockError, installed, lock_file, needs, of_lock, project, read_lock
+from tools.locked import DEPLOYED, ROOT, LockError, deployed, installed, lock_file, needs, of_lock, project, read_lock
 
 PAGE = ROOT / "docs/licences.md"
 _HEAD = """\
@@ -15,7 +15,8 @@ _HEAD = """\
 Written by `make sbom` from the locks and from what each package says of itself; `make check` compares. It fails where
 a licence is unknown, or is not allowed by `requirements/licences.toml`. *client* is what `pip install cardtoken`
 brings, *worker* and *simulator* are what their images hold; *development* is deployed nowhere. What `make bench`
-measures against and what `make audit` runs have environments of their own and are not listed.
+measures against, what `make audit` runs and what judges `deploy/kubernetes/` have environments of their own and are
+not listed, nor is what the images' base holds: Debian's packages and Python.
 
 Each wheel brings the text of its licence; in the images it is in the package's `.dist-info` folder.
 
@@ -36,7 +37,7 @@ def page() -> str:
     packages = read_lock(lock_file("dev"))
     metadata = of_lock(packages, installed())
     licences = of_all(packages, metadata)
-    users = {extra: {each.name for each in read_lock(lock_file(extra))} for extra in DEPLOYED}
+    users = {extra: {each.name for each in deployed(extra)} for extra in DEPLOYED}
     _, client = needs(map(Requirement, project()["dependencies"]), metadata)
     users = {"client": set(client), **users}
     rows = []

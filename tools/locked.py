@@ -17,6 +17,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 #: What is deployed from this checkout, each from the lock of its extra.
 DEPLOYED = ("worker", "simulator")
+#: The package whose program is process 1 of each image.
+PROCESS_1 = "dumb-init"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ def project() -> dict[str, Any]:
 def lock_file(extra: str) -> Path:
     """Return where the lock of an extra is."""
     return ROOT / f"requirements/{extra}.txt"
+
+
+def deployed(extra: str) -> list[LockedPackage]:
+    """Return the packages that an image holds: those of its lock, and process 1, which the build's lock names."""
+    return [*read_lock(lock_file(extra)), *(each for each in read_lock(lock_file("image")) if each.name == PROCESS_1)]
 
 
 def read_lock(path: Path) -> list[LockedPackage]:

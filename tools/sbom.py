@@ -21,15 +21,16 @@ from cardtoken import __version__
 from tools.licences import Licence, LicenceError, of_all
 from tools.locked import (
     DEPLOYED,
+    PROCESS_1,
     ROOT,
     LockedPackage,
     LockError,
+    deployed,
     installed,
     lock_file,
     needs,
     of_lock,
     project,
-    read_lock,
 )
 
 FOLDER = ROOT / "deploy/sbom"
@@ -37,12 +38,12 @@ VERSION = SchemaVersion.V1_6
 
 
 def sbom(extra: str) -> str:
-    """Return the bill of materials of an extra's lock, as JSON.
+    """Return the bill of materials of an image's packages, as JSON.
 
     LockError where the lock lacks a package, or has one that no other needs; LicenceError where a licence is unknown or
     not allowed.
     """
-    packages = read_lock(lock_file(extra))
+    packages = deployed(extra)
     metadata = of_lock(packages, installed())
     licences = of_all(packages, metadata)
     direct, graph = needs(_requirements(extra), metadata)
@@ -69,7 +70,7 @@ def sbom(extra: str) -> str:
 
 def _requirements(extra: str) -> Iterable[Requirement]:
     about = project()
-    return map(Requirement, [*about["dependencies"], *about["optional-dependencies"][extra]])
+    return map(Requirement, [*about["dependencies"], *about["optional-dependencies"][extra], PROCESS_1])
 
 
 def _component(package: LockedPackage, licence: Licence) -> Component:

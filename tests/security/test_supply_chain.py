@@ -14,7 +14,7 @@ import pytest
 from sandbox.environment import ROOT
 from tools.licence_page import PAGE, page
 from tools.licences import LicenceError, Licences
-from tools.locked import DEPLOYED, installed, lock_file, read_lock
+from tools.locked import DEPLOYED, deployed, installed, lock_file, read_lock
 from tools.sbom import FOLDER, sbom
 
 pytestmark = pytest.mark.tools
@@ -28,7 +28,7 @@ def bill(extra: str, root: Path = ROOT) -> Any:
 def test_the_bill_of_materials_is_that_of_the_lock(extra: str) -> None:
     assert bill(extra) == json.loads(sbom(extra)), "run `make sbom`"
     parts = {part["name"]: part for part in bill(extra)["components"]}
-    for package in read_lock(lock_file(extra)):
+    for package in deployed(extra):
         part = parts.pop(package.name)
         assert part["purl"] == f"pkg:pypi/{package.name}@{package.version}"
         assert {each["content"] for each in part["hashes"]} == set(package.hashes)

@@ -85,7 +85,7 @@ def audit(tmp_path: Path, service: str, path: str) -> subprocess.CompletedProces
 def test_the_audit_shows_what_is_vulnerable_and_where(vulnerability_service: str, tmp_path: Path) -> None:
     done = audit(tmp_path, vulnerability_service, "/osv")
     vulnerable = [line for line in done.stdout.splitlines() if line.startswith("vulnerable: ")]
-    assert len(vulnerable) == 2
+    assert len(vulnerable) == 2, done.stdout
     assert "urllib3" in vulnerable[0]
     assert "(worker, dev, audit): PLANTED-1, fixed in 99.1: A planted weakness" in vulnerable[0]
     assert "ioredis" in vulnerable[1]

@@ -50,11 +50,13 @@ def test_a_lock_of_node_has_hashes_and_no_registry(lock: Path) -> None:
     assert [name for name, each in packages.items() if "resolved" in each] == []
 
 
-@pytest.mark.parametrize("extra", ["worker", "simulator", "bench", "audit"])
+@pytest.mark.parametrize("extra", ["worker", "simulator", "image", "bench", "audit"])
 def test_what_is_deployed_has_the_versions_that_the_tests_have(extra: str) -> None:
-    tested = {(each.name, each.marker): each for each in read_lock(lock_file("dev"))}
-    others = {(each.name, each.marker): each for each in read_lock(lock_file(extra))}
-    assert {key: others[key] for key in tested.keys() & others} == {key: tested[key] for key in tested.keys() & others}
+    tested = {each.name: (each.version, each.hashes) for each in read_lock(lock_file("dev"))}
+    others = {each.name: (each.version, each.hashes) for each in read_lock(lock_file(extra))}
+    assert {name: others[name] for name in tested.keys() & others} == {
+        name: tested[name] for name in tested.keys() & others
+    }
 
 
 @pytest.mark.parametrize("extra", ["worker", "simulator", "dev"])
