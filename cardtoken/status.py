@@ -108,7 +108,8 @@ def _of_server(server: Server) -> list[str]:
         sentences.append(f"Redis may throw messages away: set maxmemory-policy to noeviction, it is {server.policy}.")
     if server.memory_limit and server.memory > 0.9 * server.memory_limit:
         sentences.append(
-            "Redis' memory is more than 90 % full: workers wait when it is full. Raise maxmemory, or read results."
+            "Redis' memory is more than 90 % full: workers wait when it is full. "
+            "Raise maxmemory, or lower RESULT_RETENTION."
         )
     if not server.append_only:
         sentences.append("Redis keeps no append-only file: a restart loses what waits. Set appendonly yes.")

@@ -24,6 +24,12 @@ LOOKUPS: Final = Counter(
     ["provider", "lane", "status", "category", "code"],
     registry=REGISTRY,
 )
+UNANSWERED: Final = Counter(
+    "cardtoken_unanswered_lookups",
+    "Lookups that failed for another reason than their own: every category but rejected and invalid_request.",
+    ["provider", "lane"],
+    registry=REGISTRY,
+)
 RETRIES: Final = Counter(
     "cardtoken_retries",
     "Lookups that will be tried again, and what for.",

@@ -4,8 +4,9 @@ import logging
 from collections import Counter
 from collections.abc import Collection
 from time import monotonic
+from typing import Final
 
-from cardtoken.contract import Lane, Status
+from cardtoken.contract import Category, Lane, Status
 from cardtoken.secret import CardToken
 from tasks.http.messages import Exchange, HttpRequest, HttpResponse
 from tasks.lookups.lookup import Blocked, Postponed, Settled
@@ -14,6 +15,9 @@ from tasks.telemetry import metrics, reports
 
 #: The line of a lookup; -l WARNING leaves these lines out, and with them a twentieth of a busy worker's time.
 logger = logging.getLogger("lookup")
+
+#: Failures that are answers all the same: the provider's "not this card", and what no provider was asked about.
+_ANSWERED: Final = frozenset({Category.REJECTED, Category.INVALID_REQUEST})
 
 
 class Observer:
@@ -27,8 +31,10 @@ class Observer:
         # From the start, at 0: Prometheus sees no increase in what was not there before.
         metrics.SUPPRESSED.labels(provider)
         for lane in Lane:
+            metrics.UNANSWERED.labels(provider, lane)
             for status in (Status.FOUND, Status.NOT_FOUND):
                 metrics.LOOKUPS.labels(provider, lane, status, "", "")
+                metrics.LOOKUP_SECONDS.labels(provider, lane, status)
 
     def exchange(
         self, send: Exchange, request: HttpRequest, until: float | None, reference: CardToken
@@ -70,6 +76,8 @@ class Observer:
         metrics.counter(metrics.LOOKUPS, self._provider, lane, status, category, code).inc()
         metrics.histogram(metrics.LOOKUP_SECONDS, self._provider, lane, status).observe(seconds)
         if isinstance(outcome, Failure):
+            if outcome.category not in _ANSWERED:
+                metrics.counter(metrics.UNANSWERED, self._provider, lane).inc()
             reports.given_up(self._provider, lookup.account, outcome, code)
         if logger.isEnabledFor(logging.INFO):
             line: dict[str, object] = {

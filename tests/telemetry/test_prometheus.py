@@ -18,12 +18,20 @@ from tests.telemetry.test_metrics import measured
 pytestmark = pytest.mark.tools
 
 
-def test_the_rules_hold_what_they_say() -> None:
-    for command in (["check", "config", "prometheus.yml"], ["test", "rules", "alerts.test.yml"]):
-        done = subprocess.run(
-            ["promtool", *command], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+def promtool(*command: str) -> None:
+    done = subprocess.run(
+        ["promtool", *command], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_configuration_and_the_rules_are_right() -> None:
+    promtool("check", "config", "prometheus.yml")
+
+
+@pytest.mark.parametrize("file", sorted(each.name for each in (DEPLOY / "prometheus").glob("*.test.yml")))
+def test_the_rules_hold_what_they_say(file: str) -> None:
+    promtool("test", "rules", file)
 
 
 def test_prometheus_scrapes_a_worker_and_serves_the_dashboard(simulator: Simulator, tmp_path: Path) -> None:
@@ -63,13 +71,16 @@ def test_prometheus_scrapes_a_worker_and_serves_the_dashboard(simulator: Simulat
                     return result
 
                 until(lambda: True if ask("count_over_time(up{job='cardtoken'}[1m]) > 3") else None, 40, 0.3)
+                # What is recorded needs lookups that Prometheus has seen being made.
+                service.results(service.send("opay", [{"opay_token": "OPAY_TOKEN_visa~seen"}]), 1)
+                until(lambda: ask("provider:cardtoken_slow:ratio_rate1d") or None, 40, 0.3)
                 panels = [each for each in expressions() if "$__rate_interval" in each or "max" in each]
                 assert len(panels) > 20
                 alerts = {each for each in expressions() if ">" in each or "==" in each}
                 for query in expressions():
                     found = ask(query.replace("$__rate_interval", "1m"))
                     assert found is not None
-                    if query not in alerts:
+                    if query not in alerts and "rate30d" not in query:  # recorded every five minutes
                         assert found, query
                 url = f"http://127.0.0.1:{mine}/api/v1/rules"
                 groups = requests.get(url, timeout=10).json()["data"]["groups"]
