@@ -76,7 +76,7 @@ trials: $(VENV)/installed $(VENV)-audit/installed $(VENV)-kubernetes/installed t
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m tools $(PYTEST_ARGS)
 
 # program:package of Debian
-TOOLS := redis-server:redis-server chromium:chromium promtool:prometheus node:nodejs npm:npm ip:iproute2
+TOOLS := redis-server:redis-server chromium:chromium promtool:prometheus node:nodejs npm:npm ip:iproute2 systemd-analyze:systemd
 
 tools: examples/node/node_modules tests/node/node_modules ## install what those tests need, of Debian's packages (as root, or with sudo) and npm's
 

@@ -128,6 +128,7 @@ _EDITS: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "Procfile": _QUEUES,
     "docker-compose.yml": _QUEUES,
     **{f"{_KUBERNETES}/base/{lane}.yaml": [(rf'-Q, "lookup[^"]*[.]{lane}', f",lookup.acme.{lane}")] for lane in Lane},
+    **{f"deploy/systemd/{lane}.env": [(r"^LOOKUP_QUEUES=[^\n]*", f",lookup.acme.{lane}")] for lane in Lane},
     f"{_KUBERNETES}/components/keda/interactive.yaml": [
         (r"\Z", _TRIGGER.format("", "lookup.acme.interactive", 50)),
     ],

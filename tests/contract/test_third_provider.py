@@ -42,7 +42,7 @@ _HELD = (
 _SUITES = (
     *("unit/test_acme.py", "unit/test_boreal.py", "unit/test_providers.py", "unit/test_client_message.py"),
     *("unit/test_provider_conformance.py", "unit/test_provider_answers.py", "unit/test_deployment.py"),
-    *("unit/test_kubernetes.py", "unit/test_keda.py"),
+    *("unit/test_kubernetes.py", "unit/test_keda.py", "integration/test_systemd.py"),
     *("unit/test_architecture.py", "unit/test_documents.py", "contract/test_documents.py"),
 )
 
