@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,10 @@ def test_systemd_takes_the_units_and_finds_them_confined(tmp_path: Path) -> None
     assert "TimeoutStopSecond" in verified.stderr
 
 
+def ready(url: str) -> bool | None:
+    return requests.get(url, timeout=5).ok or None
+
+
 @pytest.mark.tools
 def test_what_the_units_start_looks_cards_up_and_ends_in_order(
     simulator: Simulator, redis_server: RedisServer, tmp_path: Path
@@ -126,12 +131,13 @@ def test_what_the_units_start_looks_cards_up_and_ends_in_order(
     ports = {lane: free_port() for lane in Lane}
     for lane in Lane:
         host.append(f"{lane}.env", HEALTH_PORT=ports[lane], METRICS_PORT=0)
-    children = {lane: host.start(WORKER, lane) for lane in Lane}
+    children = {str(lane): host.start(WORKER, lane) for lane in Lane}
     children["flower"] = flower = host.start(FLOWER)
     try:
         for lane in Lane:
             wait_for_line(children[lane], r" ready\.", 60)
-            until(lambda lane=lane: requests.get(f"http://127.0.0.1:{ports[lane]}/readyz", timeout=5).ok or None, 20)
+            url = f"http://127.0.0.1:{ports[lane]}/readyz"
+            until(partial(ready, url), 20)
             (result,) = service.results(service.send("opay", [{"opay_token": "OPAY_TOKEN_visa"}], lane), 1)
             assert result["status"] == "found"
         wait_for_line(flower, rf"Visit me at http://127\.0\.0\.1:{port}", 30)
