@@ -51,6 +51,16 @@ class Simulator:
         """Change how the providers behave, as its README says."""
         requests.put(f"{self.url}/_simulator/behaviour", json=behaviour, timeout=10).raise_for_status()
 
+    def accept(self, provider: str, identifier: str, *secrets: str) -> None:
+        """Let an account have these secrets and no other."""
+        url = f"{self.url}/_simulator/accounts"
+        requests.put(url, json={provider: {identifier: secrets}}, timeout=10).raise_for_status()
+
+    def accepted(self, provider: str, identifier: str) -> list[int]:
+        """Return how often each secret of an account was accepted, in their order."""
+        counts: list[int] = requests.get(f"{self.url}/_simulator/accounts", timeout=10).json()[provider][identifier]
+        return counts
+
     def reset(self) -> None:
         """Counters and behaviour start again."""
         requests.post(f"{self.url}/_simulator/reset", timeout=10).raise_for_status()

@@ -100,7 +100,7 @@ class Afterpay(Provider):
         if broken is not None:
             return broken()
         client_id, secret = basic_credentials(request.headers.get("Authorization", ""))
-        if client_id not in self.accounts or self.accounts[client_id] != secret:
+        if not self.knows(client_id, lambda known: known == secret):
             return _not_authenticated()
         if request.method != "POST" or not _accepts_json(request):
             return error(400, "Send a POST that accepts application/json.")

@@ -46,7 +46,7 @@ class Simulator:
         self.stats = Stats(provider.name for provider in providers)
         self._tally = Tally()
         self._behaviour = Behaviour(providers, latency)
-        self._control = Control(self.stats, self._behaviour, self._tally)
+        self._control = Control(self.stats, self._behaviour, self._tally, providers)
         self._routes: dict[str, Handler] = {REDIRECT_PATH: self._redirected}
         for provider in providers:
             self._route(provider.path, self._lookup(provider))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from aiohttp import web
 
@@ -57,8 +57,9 @@ class Behaviour:
 class Control:
     """Answers the control endpoints. Tooling for tests and demos: anyone who reaches the port may use it."""
 
-    def __init__(self, stats: Stats, behaviour: Behaviour, tally: Tally) -> None:
-        """Show `stats`, change `behaviour`, and clear all three on reset."""
+    def __init__(self, stats: Stats, behaviour: Behaviour, tally: Tally, providers: Iterable[Provider]) -> None:
+        """Show `stats`, change `behaviour`, and clear all three on reset; change the secrets that providers accept."""
+        self._providers = {provider.name: provider for provider in providers}
         self._stats = stats
         self._behaviour = behaviour
         self._tally = tally
@@ -75,18 +76,53 @@ class Control:
                 self._behaviour.reset()
                 self._tally.clear()
                 return json_answer({"status": "reset"})
-            case "GET", "behaviour":
-                return json_answer(self._behaviour.document())
-            case "PUT", "behaviour":
+            case "GET" | "PUT", "behaviour":
                 return await self._change(request)
+            case "GET" | "PUT", "accounts":
+                return await self._change_accounts(request)
         return json_answer({"message": f"{request.method} {request.path} does not exist"}, 404)
 
     async def _change(self, request: web.BaseRequest) -> web.Response:
+        if request.method == "GET":
+            return json_answer(self._behaviour.document())
         try:
             self._behaviour.change(json.loads(await request.read()))
         except ValueError as problem:
             return json_answer({"message": str(problem)}, 400)
         return json_answer(self._behaviour.document())
+
+    def _accounts(self) -> dict[str, object]:
+        """How often each secret was accepted, in their order; none is shown."""
+        return {
+            name: {identifier: list(secrets.values()) for identifier, secrets in provider.accounts.items()}
+            for name, provider in self._providers.items()
+        }
+
+    async def _change_accounts(self, request: web.BaseRequest) -> web.Response:
+        if request.method == "GET":
+            return json_answer(self._accounts())
+        try:
+            wanted = _checked_accounts(json.loads(await request.read()), self._providers)
+        except ValueError as problem:
+            return json_answer({"message": str(problem)}, 400)
+        for name, accounts in wanted.items():
+            known = self._providers[name].accounts
+            for identifier, secrets in accounts.items():
+                counts = known.pop(identifier, {})
+                if secrets:
+                    known[identifier] = {secret: counts.get(secret, 0) for secret in secrets}
+        return json_answer(self._accounts())
+
+
+def _checked_accounts(document: object, providers: Collection[str]) -> dict[str, dict[str, list[str]]]:
+    """`document` as provider → identifier → secrets; ValueError, which shows no secret, unless it is of that shape."""
+    if not isinstance(document, dict) or not document.keys() <= set(providers):
+        raise ValueError(f"send a JSON object with no other keys than {', '.join(providers)}")
+    for accounts in document.values():
+        lists = accounts.values() if isinstance(accounts, dict) else [None]
+        if not all(isinstance(each, list) and all(isinstance(secret, str) for secret in each) for each in lists):
+            raise ValueError("send for each provider an object from identifiers to lists of secrets")
+    return document
 
 
 def checked_latency(value: object) -> float:

@@ -89,12 +89,16 @@ class OPay(Provider):
 
     def check(self, request: web.BaseRequest, query: Query) -> web.Response | None:
         """Merchant, signature over the bytes that arrived, content type, parameters: in this order."""
-        private_key = self.accounts.get(request.headers.get("MerchantId", ""))
-        if private_key is None:
+        merchant = request.headers.get("MerchantId", "")
+        if merchant not in self.accounts:
             return error("02002")
-        signature = hmac.digest(private_key.encode(), query.body, "sha512").hex()
         presented = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(presented, b"Bearer " + signature.encode()):
+
+        def signed(private_key: str) -> bool:
+            signature = hmac.digest(private_key.encode(), query.body, "sha512").hex()
+            return hmac.compare_digest(presented, b"Bearer " + signature.encode())
+
+        if not self.knows(merchant, signed):
             return error("02000")
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
             return error("98")

@@ -101,8 +101,19 @@ class Provider(ABC):
 
         `token_ttl` is how many seconds an access token lives, for a provider that issues them.
         """
-        self.accounts: dict[str, str] = {**self.built_in_accounts, **(accounts or {})}
+        known = {**self.built_in_accounts, **(accounts or {})}
+        #: Identifier → each secret that is accepted, and how often it was.
+        self.accounts: dict[str, dict[str, int]] = {each: {secret: 0} for each, secret in known.items()}
         self.token_ttl = token_ttl
+
+    def knows(self, identifier: str, matches: Callable[[str], bool]) -> bool:
+        """Tell whether a secret of the account matches, and count it."""
+        secrets = self.accounts.get(identifier, {})
+        for secret in secrets:
+            if matches(secret):
+                secrets[secret] += 1
+                return True
+        return False
 
     @abstractmethod
     async def read(self, request: web.BaseRequest) -> Query:
