@@ -10,6 +10,7 @@ import redis.asyncio
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 
 from cardtoken.bounded import NO_DATABASE, ServerState, UnusableServerError, plain_refusal, refusal, tls_refusal
+from cardtoken.login import Login
 from cardtoken.sentinel import ALL_TIMEOUT, STAGGER, Address, error_of, not_found, primary_of, sentinel_options
 
 
@@ -107,9 +108,9 @@ class AsyncBoundedUnixConnection(AsyncBounded, redis.asyncio.UnixDomainSocketCon
 class AsyncSentinels(Sentinel):
     """The twin of ``cardtoken.sentinel.Sentinels``."""
 
-    def __init__(self, hosts: Iterable[Address], password: str | None) -> None:
+    def __init__(self, hosts: Iterable[Address], login: Login) -> None:
         super().__init__([])  # type: ignore[no-untyped-call]
-        options = sentinel_options(password)
+        options = sentinel_options(login)
         self.sentinels = [
             redis.asyncio.Redis.from_pool(
                 redis.asyncio.ConnectionPool(AsyncBoundedConnection, host=host, port=port, **options)

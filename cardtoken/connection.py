@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from cardtoken import bounded, tls
 from cardtoken.bounded import CONNECT_TIMEOUT, TCP_OPTIONS, ServerState
+from cardtoken.login import Login
 from cardtoken.redis_url import SCHEMES, SENTINEL, TLS, UNIX, RedisUrl, parse_url
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ class Endpoint:
     sentinel_password: str | None = field(default=None, repr=False)
     socket_timeout: float = SOCKET_TIMEOUT
     _state: ServerState = field(default_factory=ServerState, repr=False, compare=False)
+    _login: Login = field(default_factory=lambda: Login(None, None), repr=False, compare=False)
+    _sentinel_login: Login = field(default_factory=lambda: Login(None, None), repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self.log_in_as(self)
         if self.parsed.scheme == SENTINEL and not self.sentinel_master:
             raise ValueError("a sentinel:// URL needs the name of the primary too: sentinel_master='mymaster'")
         tls.check_certificate(self.cert_file, self.key_file)
@@ -62,6 +66,11 @@ class Endpoint:
     def parsed(self) -> RedisUrl:
         """The URL, read."""
         return parse_url(self.url)
+
+    def log_in_as(self, other: "Endpoint") -> None:
+        """Let new connections log in as those of another endpoint do, at the sentinels too."""
+        self._login.replace(other.parsed.username, other.parsed.password)
+        self._sentinel_login.replace(None, other.sentinel_password)
 
     @property
     def where(self) -> str:
@@ -90,7 +99,7 @@ class Endpoint:
         # Here, as few need it.
         from cardtoken.sentinel import Sentinels
 
-        sentinels = Sentinels(self.parsed.hosts, self.sentinel_password)
+        sentinels = Sentinels(self.parsed.hosts, self._sentinel_login)
         return bounded.BoundedSentinelPool(self.sentinel_master, sentinels, **options)
 
     def after_each_wait(self, call: Callable[[], None]) -> None:
@@ -123,7 +132,7 @@ class Endpoint:
             "connection_class": classes[self.parsed.scheme],
         }
         if self.parsed.scheme == SENTINEL:
-            sentinels = twin.AsyncSentinels(self.parsed.hosts, self.sentinel_password)
+            sentinels = twin.AsyncSentinels(self.parsed.hosts, self._sentinel_login)
             pool: Any = SentinelConnectionPool(self.sentinel_master, sentinels, **options)  # type: ignore[no-untyped-call]
         else:
             pool = redis.asyncio.ConnectionPool(**options, **self._address())
@@ -132,8 +141,7 @@ class Endpoint:
     def _options(self, client_name: str) -> dict[str, Any]:
         options: dict[str, Any] = {
             "state": self._state,
-            "username": self.parsed.username,
-            "password": self.parsed.password,
+            "credential_provider": self._login,
             "db": self.parsed.db,
             "client_name": client_name,
             "max_connections": _MAX_CONNECTIONS,

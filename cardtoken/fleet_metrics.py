@@ -20,7 +20,9 @@ _STATES: Final = {"closed": 0, "open": 1, "paused": 1, "trying": 1, "held": 2}
 class FleetCollector(Collector):
     """Queues, claims, dead letters, consumers and circuits. ``accounts``: of each provider that has any here."""
 
-    def __init__(self, look: Callable[[], ServiceStatus], accounts: Mapping[str, Collection[str]]) -> None:
+    def __init__(
+        self, look: Callable[[], ServiceStatus], accounts: Callable[[], Mapping[str, Collection[str]]] = dict
+    ) -> None:
         self._look = look
         self._accounts = accounts
         self._lock = threading.Lock()
@@ -67,7 +69,7 @@ class FleetCollector(Collector):
             "0 closed, 1 open by itself (calls fail, or the provider asked), 2 held by an operator. Account *: all.",
             labels=["provider", "account"],
         )
-        states = {(name, account): 0 for name, accounts in self._accounts.items() for account in (*accounts, "*")}
+        states = {(name, account): 0 for name, accounts in self._accounts().items() for account in (*accounts, "*")}
         states |= {(each.provider, each.account): _STATES.get(each.state, 1) for each in not_closed}
         for labels, state in states.items():
             family.add_metric(labels, state)

@@ -36,7 +36,9 @@ class WorkerReport:
     """The latest report of one worker. ``still``: seconds since its event loop last ran; ``messages``: claimed by it.
 
     ``stalled``: seconds for which it has had work and made no progress; ``clock_offset``: seconds by which its clock is
-    ahead of Redis'. Both are None in the reports of earlier releases.
+    ahead of Redis'. Both are None in the reports of earlier releases. ``configuration``: what is wrong with files of
+    keys and accounts that changed since it was started, empty if nothing is; ``configured_at``: when it last
+    took any up.
     """
 
     name: str
@@ -50,6 +52,8 @@ class WorkerReport:
     still: float
     stalled: float | None = None
     clock_offset: float | None = None
+    configuration: str = ""
+    configured_at: str | None = None
 
     @property
     def trouble(self) -> str | None:
@@ -65,10 +69,13 @@ class WorkerReport:
     @property
     def warning(self) -> str | None:
         """Return what an operator should correct although the worker works, or None."""
-        if self.clock_offset is None or abs(self.clock_offset) < LARGEST_CLOCK_OFFSET_SECONDS:
-            return None
-        direction = "ahead of" if self.clock_offset > 0 else "behind"
-        return f"its clock is {abs(self.clock_offset):.0f} s {direction} Redis': set it, by NTP"
+        warnings = []
+        if self.configuration:
+            warnings.append(f"it uses its old keys or accounts: {self.configuration}")
+        if self.clock_offset is not None and abs(self.clock_offset) >= LARGEST_CLOCK_OFFSET_SECONDS:
+            direction = "ahead of" if self.clock_offset > 0 else "behind"
+            warnings.append(f"its clock is {abs(self.clock_offset):.0f} s {direction} Redis': set it, by NTP")
+        return "; ".join(warnings) or None
 
     def document(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -163,6 +170,8 @@ def _worker(fields: dict[bytes, bytes]) -> WorkerReport:
         still=float(values["still"]),
         stalled=_number(values.get("stalled")),
         clock_offset=_number(values.get("clock_offset")),
+        configuration=values.get("configuration", ""),
+        configured_at=values.get("configured_at") or None,
     )
 
 

@@ -10,6 +10,7 @@ import redis
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from cardtoken.bounded import BoundedConnection, BoundedPool
+from cardtoken.login import Login
 
 #: Seconds after which the next sentinel is asked too, while an answer is awaited; an error is waited for no longer.
 STAGGER: Final = 0.1
@@ -23,9 +24,9 @@ Address = tuple[str, int]
 class Sentinels(Sentinel):
     """redis-py's, but for how it finds the primary. No connection to a sentinel is kept: it may be dead by then."""
 
-    def __init__(self, hosts: Iterable[Address], password: str | None) -> None:
+    def __init__(self, hosts: Iterable[Address], login: Login) -> None:
         super().__init__([])  # type: ignore[no-untyped-call]
-        options = {**sentinel_options(password), "connection_class": BoundedConnection}
+        options = {**sentinel_options(login), "connection_class": BoundedConnection}
         self.sentinels = [redis.Redis.from_pool(BoundedPool(host=host, port=port, **options)) for host, port in hosts]
 
     def discover_master(self, service_name: str) -> Address:
@@ -71,12 +72,12 @@ class Sentinels(Sentinel):
         self.sentinels = [sentinel, *(each for each in self.sentinels if each is not sentinel)]
 
 
-def sentinel_options(password: str | None) -> dict[str, Any]:
+def sentinel_options(login: Login) -> dict[str, Any]:
     """How a connection to a sentinel is made."""
     return {
         "socket_timeout": ASK_TIMEOUT,
         "socket_connect_timeout": ASK_TIMEOUT,
-        "password": password,
+        "credential_provider": login,
         "protocol": 2,
     }
 

@@ -10,15 +10,16 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from cardtoken.contract import DEFAULT
-from config.environment import read_secret_files, variable_name
+from cardtoken.nearest import unknown_field
+from config.environment import put_secrets, variable_name
 from config.errors import Fault, faults_of
+from config.files import Content, Unreadable
 
 FILE_VARIABLE = "PROVIDER_ACCOUNTS_FILE"
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -29,13 +30,13 @@ Accounts = dict[str, BaseModel]
 
 
 def read_accounts(
-    models: Mapping[str, type[BaseModel]], given: dict[str, str]
+    models: Mapping[str, type[BaseModel]], given: dict[str, str], contents: Mapping[str, Content]
 ) -> tuple[dict[str, Accounts], list[Fault]]:
-    """Return the accounts by provider and name, and all faults in them."""
-    in_file, faults = _read_file(given.get(FILE_VARIABLE), models)
+    """Return the accounts by provider and name, and all faults in them. ``contents``: of files, by their variable."""
+    in_file, faults = _parse_file(contents.get(FILE_VARIABLE), models)
     accounts: dict[str, Accounts] = {}
     for provider, model in models.items():
-        unreadable = read_secret_files(model, provider, given)
+        unreadable = put_secrets(model, provider, given, contents)
         faults += unreadable
         fields = {name: variable_name(provider, name) for name in model.model_fields}
         values = {name: given[variable] for name, variable in fields.items() if variable in given}
@@ -117,21 +118,26 @@ def _further_accounts(
         except ValidationError as error:
             # A fault of an inherited value has been reported for its own variable already.
             faults += [
-                Fault(where, f"{fault.variable} {fault.problem}", fault.fix)
+                Fault(where, _words(fault, model), fault.fix)
                 for fault in faults_of(error, model, str)
                 if fault.variable not in inherited or fault.variable in entry
             ]
     return accounts, faults
 
 
-def _read_file(path: str | None, models: Mapping[str, type[BaseModel]]) -> tuple[dict[str, Any], list[Fault]]:
-    if path is None:
+def _words(fault: Fault, model: type[BaseModel]) -> str:
+    if fault.variable in model.model_fields:
+        return f"{fault.variable} {fault.problem}"
+    return unknown_field(fault.variable, model.model_fields)
+
+
+def _parse_file(found: Content | None, models: Mapping[str, type[BaseModel]]) -> tuple[dict[str, Any], list[Fault]]:
+    if found is None:
         return {}, []
+    if isinstance(found, Unreadable):
+        return {}, [found.fault(FILE_VARIABLE)]
     try:
-        content = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        fix = "name a file that this user can read"
-        return {}, [Fault(FILE_VARIABLE, f"cannot be read: {error.strerror}", fix)]
+        content = json.loads(found)
     except (ValueError, RecursionError):
         return {}, [Fault(FILE_VARIABLE, "is not JSON", _SHAPE)]
     if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):

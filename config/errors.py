@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 #: Exit status of a process that is configured wrongly: EX_CONFIG of sysexits.h.
 EX_CONFIG: Final = 78
+_LONGEST_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ def faults_of(error: ValidationError, model: type[BaseModel], variable: Callable
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
         field = str(detail["loc"][0]) if detail["loc"] else ""
         info = model.model_fields.get(field)
-        inner = ".".join(str(part) for part in detail["loc"][1:] if not str(part).startswith("function-"))
+        parts = [str(part) for part in detail["loc"][1:] if not str(part).startswith("function-")]
+        # What is longer than a code may be a value that stands in the wrong place.
+        inner = ".".join(part if len(part) <= _LONGEST_SHOWN else "…" for part in parts)
         problem = "is missing" if detail["type"] == "missing" else detail["msg"].removeprefix("Value error, ")
         problem = problem[:1].lower() + problem[1:]
         yield Fault(variable(field), f"{inner}: {problem}" if inner else problem, (info and info.description) or "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -30,8 +30,9 @@ from cardtoken.other_lists import SEPARATORS, STEPS
 from cardtoken.secret import Secret
 from cardtoken.tls import check_certificate, check_readable
 from config.accounts import FILE_VARIABLE, Accounts, plain_http_faults, read_accounts
-from config.environment import DOTENV, read_secret_files, variable_name, variables
+from config.environment import DOTENV, put_secrets, secret_file_variables, variable_name
 from config.errors import ConfigurationError, Fault, faults_of
+from config.files import Content
 
 #: Seconds. Between two calls for one bulk lookup are 30 on average, once its delays have grown to RETRY_MAX_DELAY=60.
 _BULK_PACE = 25.0
@@ -50,22 +51,8 @@ def _readable(path: Path) -> Path:
     return path
 
 
-_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/(s|m)", re.ASCII)
-
-
-def _rate(value: object) -> object:
-    """Parse a rate into calls a second."""
-    if not isinstance(value, str):
-        return value
-    found = _RATE.fullmatch(value.strip())
-    if not found or not float(found[1]):
-        raise ValueError("must be a number and a unit, such as 100/s or 3000/m")
-    return float(found[1]) / (60 if found[2] == "m" else 1)
-
-
 _DSN = re.compile(r"https?://[^/@:\s]+(:[^/@\s]+)?@[^/@\s]+/([^?#\s]*/)?[0-9]+")
 
-Rate = Annotated[float | None, BeforeValidator(_rate)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 
 
@@ -100,12 +87,10 @@ Step = Annotated[int, Field(ge=0, le=255)]
 
 
 class Pacing(BaseModel):
-    """How one provider is called. Field ``rate_limit`` of provider ``opay`` is the variable ``OPAY_RATE_LIMIT``."""
+    """How one provider is called. Field ``x`` of provider ``opay`` is the variable ``OPAY_X``."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    #: Calls a second that the provider allows an account; None: any number.
-    rate_limit: Rate = Field(default=None, description="calls, as 100/s or 3000/m; empty for no limit")
     #: Seconds after requested_at during which a not-found is retried.
     not_found_grace: float = Field(default=0, ge=0, le=86_400, allow_inf_nan=False, description="seconds, or 0")
 
@@ -281,17 +266,15 @@ class Settings(BaseSettings):
         return math.ceil(self.bulk_deadline / _BULK_PACE) + 10
 
     @classmethod
-    def from_variables(cls, given: dict[str, str]) -> tuple[Self | None, list[Fault]]:
-        """Return the settings, or None, and the faults."""
-        faults = read_secret_files(cls, "", given)
-        secrets = {name: given[name.upper()] for name in _SECRETS if name.upper() in given}
+    def from_variables(cls, given: dict[str, str], contents: Mapping[str, Content]) -> tuple[Self | None, list[Fault]]:
+        """Return the settings, or None, and the faults. ``contents``: of files, by their variable."""
+        faults = put_secrets(cls, "", given, contents)
+        values: Any = {name: given[name.upper()] for name in cls.model_fields if name.upper() in given}
         try:
-            return cls.model_validate(secrets), faults
+            # Of ``.env`` all is in ``given``: as it was when the process started.
+            return cls(_env_file=None, **values), faults
         except ValidationError as error:
             return None, faults + list(faults_of(error, cls, str.upper))
-
-
-_SECRETS = ("redis_url", "redis_sentinel_password", "sentry_dsn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,17 +295,16 @@ class Configuration:
         return [value.get_secret_value() for value in values if isinstance(value, Secret)]
 
 
-def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
-    """Read and check everything. Raises :class:`ConfigurationError` with all faults at once.
+def read_configuration(
+    account_models: Mapping[str, type[BaseModel]], given: dict[str, str], contents: Mapping[str, Content]
+) -> Configuration:
+    """Check everything. Raises :class:`ConfigurationError` with all faults at once.
 
-    ``account_models`` maps a provider's name to the model of its accounts.
+    ``account_models`` maps a provider's name to the model of its accounts, ``contents`` a variable that names a file to
+    what is in it. ``given`` gets the secrets that are in files.
     """
-    try:
-        given = variables()
-    except UnicodeDecodeError:
-        raise ConfigurationError([Fault(DOTENV, "is not UTF-8 text", "save it as UTF-8")]) from None
-    settings, faults = Settings.from_variables(given)
-    accounts, account_faults = read_accounts(account_models, given)
+    settings, faults = Settings.from_variables(given, contents)
+    accounts, account_faults = read_accounts(account_models, given, contents)
     faults += account_faults
     pacing: dict[str, Pacing] = {}
     for provider in account_models:
@@ -344,12 +326,18 @@ def load(account_models: Mapping[str, type[BaseModel]]) -> Configuration:
 
 def _known(account_models: Mapping[str, type[BaseModel]]) -> set[str]:
     """Return every variable that this service or its command line reads."""
-    known = {FILE_VARIABLE}
-    models: list[tuple[str, type[BaseModel]]] = [("", Settings)]
-    models += [(provider, model) for provider, own in account_models.items() for model in (own, Pacing)]
-    for prefix, model in models:
-        for field, info in model.model_fields.items():
-            known.add(variable_name(prefix, field))
-            if Secret in (info.annotation, *get_args(info.annotation)):
-                known.add(f"{variable_name(prefix, field)}_FILE")
+    known = set(file_variables(account_models))
+    for prefix, model in _models(account_models):
+        known |= {variable_name(prefix, field) for field in model.model_fields}
     return known
+
+
+def file_variables(account_models: Mapping[str, type[BaseModel]]) -> list[str]:
+    """Return every variable that names a file with secrets."""
+    own = [name for prefix, model in _models(account_models) for name in secret_file_variables(model, prefix)]
+    return [FILE_VARIABLE, *own]
+
+
+def _models(account_models: Mapping[str, type[BaseModel]]) -> list[tuple[str, type[BaseModel]]]:
+    of_providers = [(provider, model) for provider, own in account_models.items() for model in (own, Pacing)]
+    return [("", Settings), *of_providers]

@@ -12,6 +12,7 @@ from cardtoken.keys import queue_name, task_name
 from cardtoken.other_lists import suffixes
 from config import celeryconfig, queues
 from config.settings import Configuration, Settings
+from tasks import reload
 from tasks.broker import events, pool, remote_control, transport
 from tasks.broker.claims import Claims
 from tasks.broker.heartbeat import LoopHeartbeat
@@ -28,6 +29,7 @@ from tasks.periodic import Periodic
 from tasks.processor import MessageProcessor, ProviderContext
 from tasks.providers import PROVIDERS
 from tasks.providers.provider import Account
+from tasks.reload import Reloader
 from tasks.stores import other_lists, presence, waiting
 from tasks.stores.circuits import PAUSE, Circuits
 from tasks.stores.clock import RedisClock
@@ -53,6 +55,14 @@ class Parts:
     http: HttpClient
     periodic: tuple[Periodic, ...]
     presence: Presence
+    rate_limits: RateLimits
+    attempts: Mapping[str, Attempts]
+
+    def take_up(self, configuration: Configuration) -> None:
+        """Use the accounts of this configuration, and their rate limits, from now on."""
+        self.rate_limits.replace(_rates(configuration))
+        for name, attempts in self.attempts.items():
+            attempts.replace(_accounts(configuration, name))
 
     def progress(self) -> Hashable:
         """Return what changes while messages are worked on; None where none is, or a name is resolved.
@@ -74,6 +84,7 @@ def build(
     clock: RedisClock,
     signs: SignsOfLife,
     heartbeat: LoopHeartbeat,
+    reloader: Reloader,
 ) -> Parts:
     """Build the worker called ``name``, for at most ``threads`` messages at once, and install its transport.
 
@@ -100,29 +111,32 @@ def build(
     # Longer than any exchange, an access token's included: then the worker that made the trial is gone.
     circuits = Circuits(redis, patience=2 * settings.http_total_timeout)
     pacing = configuration.pacing
-    rates = {name: each.rate_limit for name, each in pacing.items() if each.rate_limit is not None}
-    limits_of_all = RateLimits(redis, rates, settings.interactive_share)
+    rate_limits = RateLimits(redis, _rates(configuration), settings.interactive_share)
     deadlines = {Lane.INTERACTIVE: settings.interactive_deadline, Lane.BULK: settings.bulk_deadline}
     observers = {name: Observer(name, provider.codes) for name, provider in PROVIDERS.items()}
+    attempts = {
+        name: Attempts(
+            provider,
+            _accounts(configuration, name),
+            send=http.send,
+            call_timeout=settings.http_total_timeout,
+            policies=policies,
+            admission=Admission(name, configuration.accounts.get(name, {}), circuits, rate_limits),
+            observer=observers[name],
+            not_found_grace=pacing[name].not_found_grace,
+            stopping=stopping,
+            now=clock.now,
+            refresh=reloader.look_now,
+        )
+        for name, provider in PROVIDERS.items()
+    }
     contexts = {
         name: ProviderContext(
             provider=name,
             observer=observers[name],
             reader=RequestReader(model=provider.request, deadlines=deadlines, result_queues=settings.result_queues),
             engine=Engine(
-                Attempts(
-                    provider,
-                    # Read with the provider's own model, so they are its accounts.
-                    cast("dict[str, Account]", configuration.accounts.get(name, {})),
-                    send=http.send,
-                    call_timeout=settings.http_total_timeout,
-                    policies=policies,
-                    admission=Admission(name, configuration.accounts.get(name, {}), circuits, limits_of_all),
-                    observer=observers[name],
-                    not_found_grace=pacing[name].not_found_grace,
-                    stopping=stopping,
-                    now=clock.now,
-                ),
+                attempts[name],
                 CallThreads(
                     settings.provider_concurrency, f"{name}-call", _kept_for_interactive(name, settings, heartbeat)
                 ),
@@ -161,6 +175,7 @@ def build(
         clock=clock,
         # A single call may take that long, and be the only one.
         stalled=lambda: max(0.0, *(each.stalled_seconds - settings.http_total_timeout for each in engines)),
+        configuration=lambda: (reloader.trouble, reloader.taken_up_at),
     )
     return Parts(
         processor=MessageProcessor(
@@ -184,9 +199,27 @@ def build(
             Periodic("waiting lookups", counter.count_for_all, waiting.PAUSE, signs),
             Periodic("retention", retention.sweep_for_all, retention.pause, signs),
             Periodic("presence", own_presence.report, presence.PAUSE, signs),
+            # Without signs of life: the files may be on another host, whose silence is no reason to start anew.
+            Periodic("keys and accounts", reloader.look, reload.PAUSE),
         ),
         presence=own_presence,
+        rate_limits=rate_limits,
+        attempts=attempts,
     )
+
+
+def _accounts(configuration: Configuration, provider: str) -> Mapping[str, Account]:
+    # Read with the provider's own model, so they are its accounts.
+    return cast("Mapping[str, Account]", configuration.accounts.get(provider, {}))
+
+
+def _rates(configuration: Configuration) -> dict[tuple[str, str], float]:
+    return {
+        (provider, name): account.rate_limit
+        for provider in configuration.accounts
+        for name, account in _accounts(configuration, provider).items()
+        if account.rate_limit is not None
+    }
 
 
 def _kept_for_interactive(provider: str, settings: Settings, heartbeat: LoopHeartbeat) -> Callable[[], int]:

@@ -33,7 +33,8 @@ from cardtoken.contract import Lane
 from cardtoken.keys import queue_name, task_name
 from config import celeryconfig, inherited, queues
 from config.errors import ConfigurationError, refuse
-from config.settings import Configuration, load
+from config.settings import Configuration
+from config.source import Source
 from tasks import task
 from tasks.broker import pool
 from tasks.broker.channel import HEALTH_CHECK
@@ -50,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 def _configured() -> Configuration:
     try:
-        return load({name: provider.account for name, provider in PROVIDERS.items()})
+        return source.load()
     except ConfigurationError as error:
         refuse(error)
 
@@ -75,6 +76,7 @@ def _celery_settings(endpoint: Endpoint) -> dict[str, Any]:
 
 
 _ignored = inherited.forget(os.environ)
+source = Source({name: provider.account for name, provider in PROVIDERS.items()})
 configuration = _configured()
 pool.install()
 endpoint = configuration.settings.endpoint()
@@ -105,7 +107,7 @@ if _ignored:
 for _name, _meant in configuration.misspelt:
     logger.warning("%s is set, and there is no such setting; did you mean %s?", _name, _meant)
 
-worker = Worker(configuration, endpoint, _redactor)
+worker = Worker(source, configuration, endpoint, _redactor)
 for _provider in PROVIDERS:
     task.register(app, _provider, lambda: worker.processor)
 

@@ -39,12 +39,14 @@ from cardtoken.waiting import WaitingLookups
 from config import queues
 from config.errors import refuse
 from config.settings import Configuration
+from config.source import Source
 from tasks import crash_points, ending, startup
 from tasks.broker.heartbeat import LoopHeartbeat
 from tasks.build import Parts, build
 from tasks.probes.probes import Probes
 from tasks.processor import MessageProcessor
 from tasks.providers import PROVIDERS
+from tasks.reload import Reloader
 from tasks.stores.clock import RedisClock
 from tasks.telemetry import logs, metrics, reports, stacks
 from tasks.telemetry.redaction import Redactor
@@ -68,8 +70,9 @@ _GARBAGE: Final = (5_000, 5, 2)
 class Worker:
     """A worker process. There is one object in each process of the app; it does nothing unless ``build`` is called."""
 
-    def __init__(self, configuration: Configuration, endpoint: Endpoint, redactor: Redactor) -> None:
+    def __init__(self, source: Source, configuration: Configuration, endpoint: Endpoint, redactor: Redactor) -> None:
         self._configuration = configuration
+        self._reloader = Reloader(source, self._take_up)
         self._endpoint = endpoint
         self._redactor = redactor
         self._stopping = threading.Event()
@@ -124,7 +127,21 @@ class Worker:
             clock=clock,
             signs=self._signs,
             heartbeat=self._heartbeat,
+            reloader=self._reloader,
         )
+
+    def _take_up(self, new: Configuration) -> None:
+        """Use the keys and accounts of a new configuration; everything else needs a restart."""
+        old, self._configuration = self._configuration, new
+        # Before anything can have one of them in its text.
+        self._redactor.replace(new.secrets)
+        self._endpoint.log_in_as(new.settings.endpoint())
+        if self._parts is not None:
+            self._parts.take_up(new)
+        for provider in new.accounts.keys() - old.accounts.keys():
+            logger.warning("%s has an account now; restart the workers that are to consume its queues", provider)
+        if new.settings.sentry_dsn != old.settings.sentry_dsn:
+            self._start_sentry()
 
     def _serve_probes(self, redis: Redis) -> None:
         """Serve the probes where that is configured, from before Redis is waited for."""
@@ -155,6 +172,18 @@ class Worker:
     def _start_telemetry(self, redis: Redis) -> None:
         """Start Sentry and the endpoint of metrics, where they are configured."""
         settings = self._configuration.settings
+        self._start_sentry()
+        if settings.metrics_port:
+            # Queues are counted by one worker of the fleet, and not by each.
+            look = partial(self._look, redis, WaitingLookups(redis, counts=False))
+            metrics.REGISTRY.register(FleetCollector(look, lambda: self._configuration.accounts))
+            try:
+                start_http_server(settings.metrics_port, settings.metrics_host, metrics.REGISTRY)
+            except OSError as error:
+                raise _unusable_port("METRICS_PORT", settings.metrics_port, settings.metrics_host, error) from None
+
+    def _start_sentry(self) -> None:
+        settings = self._configuration.settings
         if settings.sentry_dsn:
             reports.start(
                 settings.sentry_dsn.get_secret_value(),
@@ -163,14 +192,6 @@ class Worker:
                 traces=settings.sentry_traces_sample_rate,
                 redactor=self._redactor,
             )
-        if settings.metrics_port:
-            # Queues are counted by one worker of the fleet, and not by each.
-            look = partial(self._look, redis, WaitingLookups(redis, counts=False))
-            metrics.REGISTRY.register(FleetCollector(look, self._configuration.accounts))
-            try:
-                start_http_server(settings.metrics_port, settings.metrics_host, metrics.REGISTRY)
-            except OSError as error:
-                raise _unusable_port("METRICS_PORT", settings.metrics_port, settings.metrics_host, error) from None
 
     def _look(self, redis: Redis, waiting: WaitingLookups) -> status.ServiceStatus:
         """Look at the whole for a request of metrics, whose thread is none of those that work on messages."""

@@ -46,7 +46,7 @@ def metrics(context: Context, host: str, port: int) -> None:
 
     redis = context.redis()
     waiting = WaitingLookups(redis)
-    collector = FleetCollector(lambda: look(redis, waiting), {})
+    collector = FleetCollector(lambda: look(redis, waiting))
     registry = CollectorRegistry()
     registry.register(collector)
     try:

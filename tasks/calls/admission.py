@@ -78,7 +78,7 @@ class CircuitBreakers(Protocol):
 class RateLimiter(Protocol):
     """The rate limits of the fleet. ``tasks.stores.permits`` has them in Redis, ``tasks.testing`` in memory."""
 
-    def limits(self, provider: str) -> bool: ...
+    def limits(self, provider: str, account: str) -> bool: ...
     def reserve(self, provider: str, account: str, lane: Lane, wanted: int) -> Reservation: ...
 
 
@@ -125,6 +125,10 @@ class Admission:
         self._lock = threading.Lock()
         #: Account → when its latest successful call began.
         self._answered: dict[str, float] = {}
+
+    def replace(self, accounts: Collection[str]) -> None:
+        """Use these accounts from now on."""
+        self._accounts = tuple(accounts)
 
     def record(self, account: str, call: CompletedCall) -> Circuit:
         """Record a call. Return the state of the circuit, as far as this worker knows.
@@ -214,7 +218,7 @@ class BatchAdmission:
         self._provider = provider
         self._lane = lane
         self._circuits = circuits
-        self._limits = limits if limits.limits(provider) else None
+        self._limits = limits
         self._monotonic = monotonic
         #: Account → moments at which its lookups may be called.
         self._permits: dict[str, deque[float]] = {}
@@ -237,7 +241,7 @@ class BatchAdmission:
             return _put_back(circuit.seconds_until_trial, circuit)
         if self._lane is Lane.BULK and running >= self._width(account):
             return WaitFor(inf)
-        return CallNow() if self._limits is None else self._reserve(self._limits, account, waiting)
+        return self._reserve(account, waiting) if self._limits.limits(self._provider, account) else CallNow()
 
     def begin_trial(self, lookup: Lookup) -> None:
         """Let the other lookups of its account wait for this one, which makes the trial."""
@@ -248,11 +252,11 @@ class BatchAdmission:
         if self._trials.get(lookup.account) == lookup.index:
             del self._trials[lookup.account]
 
-    def _reserve(self, limits: RateLimiter, account: str, waiting: Callable[[], int]) -> CallNow | WaitFor | PutBack:
+    def _reserve(self, account: str, waiting: Callable[[], int]) -> CallNow | WaitFor | PutBack:
         permits = self._permits.setdefault(account, deque())
         self._wanted_since.setdefault(account, self._monotonic())
         if not permits:
-            found = limits.reserve(self._provider, account, self._lane, waiting())
+            found = self._limits.reserve(self._provider, account, self._lane, waiting())
             now = self._monotonic()
             if not found.moments:
                 wait = max(found.wait, _MIN_WAIT_SECONDS)

@@ -46,6 +46,7 @@ class Attempts:
 
     ``call_timeout`` is the longest that a call may take, ``not_found_grace`` the time after ``requested_at`` during
     which a not-found is retried; both in seconds. Once ``stopping`` is set, no further call is made for a lookup.
+    ``refresh`` is called where the provider refuses an account's keys: it calls ``replace`` if there are newer ones.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Attempts:
         monotonic: Callable[[], float] = time.monotonic,
         not_found_grace: float = 0.0,
         stopping: threading.Event,
+        refresh: Callable[[], None] = lambda: None,
     ) -> None:
         self.admission = admission
         self._provider = provider
@@ -73,14 +75,31 @@ class Attempts:
         self._monotonic = monotonic
         self._grace = timedelta(seconds=not_found_grace)
         self._stopping = stopping
+        self._refresh = refresh
         self._shortage_logged_at = -math.inf
-        scheme = provider.access_tokens
-        # On a connection of its own: what another account's request left on one must not be taken for a token.
-        send_alone = partial(send, alone=True)
+        self._credentials: Mapping[str, _Credentials] = {}
+        self.replace(accounts)
+
+    def replace(self, accounts: Mapping[str, Account]) -> None:
+        """Use these accounts from now on, all at once. Calls under way end with what they began with.
+
+        The access token of an account that is as it was is kept, any other one dropped.
+        """
+        known = self._credentials
         self._credentials = {
-            name: _Credentials(account, AccessTokenCache(scheme, account, send_alone, monotonic) if scheme else None)
+            name: known[name] if name in known and known[name].account == account else self._new_credentials(account)
             for name, account in accounts.items()
         }
+        self.admission.replace(accounts)
+
+    def _new_credentials(self, account: Account) -> _Credentials:
+        scheme = self._provider.access_tokens
+        if scheme is None:
+            return _Credentials(account, None)
+        # On a connection of its own: what another account's request left on one must not be taken for a token.
+        return _Credentials(
+            account, AccessTokenCache(scheme, account, partial(self._send, alone=True), self._monotonic)
+        )
 
     def needs_call(self, lookup: Lookup) -> bool:
         """Return whether a call is needed to settle the lookup, and can still be made."""
@@ -177,40 +196,56 @@ class Attempts:
     def _call(
         self, lookup: Lookup, request: LookupRequest, credentials: _Credentials, deadline: float, policy: RetryPolicy
     ) -> tuple[Lookup, Outcome | None]:
-        """Make one call; a second one if the provider refused the access token and another attempt is left.
+        """Make one call; another if the provider refused the access token, or keys that have been replaced since.
 
-        Return the lookup with its attempts counted, and the outcome: None if the worker stops before the second call.
+        Each counts, and none is made that is one too many. Return the lookup with its attempts counted, and the
+        outcome: None if the worker stops before the next call.
         """
-        renewed = False
+        renewed = replaced = False
         while True:
             # A failed request for an access token counts as the call that it was for, and takes of its time.
             lookup = lookup.attempted()
             until = min(deadline, self._monotonic() + self._call_timeout)
-            token: Secret | None = None
-            if credentials.access_tokens is not None:
-                got = credentials.access_tokens.get(until)
-                if isinstance(got, Failure):
-                    return lookup, got
-                token = got
-            question = Question(self._provider, request.reference, credentials.account, token)
-            send = partial(self._send, believed=question.believed, again=question.request)
-            response = self._observer.exchange(send, question.request(), until, request.reference)
-            crash_points.reached("asked")
-            if isinstance(response, Failure):
-                return lookup, response
-            if (
-                token is None
-                or credentials.access_tokens is None
-                or renewed
-                or not credentials.access_tokens.refused(response)
-            ):
-                return lookup, question.outcome(response)
-            credentials.access_tokens.discard(token)
-            renewed = True
-            if not policy.allows(lookup.attempts):
-                return lookup, question.outcome(response)
+            outcome, refused = self._exchange(request, credentials, until)
+            again = False
+            if refused is not None and credentials.access_tokens is not None:
+                credentials.access_tokens.discard(refused)
+                again, renewed = not renewed, True
+            if not replaced and isinstance(outcome, Failure) and outcome.category is Category.AUTHENTICATION:
+                newer = self._newer_credentials(lookup.account, credentials, look=not again)
+                if newer is not None:
+                    credentials, again, replaced = newer, True, True
+            if not again or not policy.allows(lookup.attempts) or self._monotonic() >= deadline:
+                return lookup, outcome
             if self._stopping.is_set():
                 return lookup, None
+
+    def _exchange(
+        self, request: LookupRequest, credentials: _Credentials, until: float
+    ) -> tuple[Outcome, Secret | None]:
+        """Return what one call came to, and the access token if the provider refused it."""
+        token: Secret | None = None
+        if credentials.access_tokens is not None:
+            got = credentials.access_tokens.get(until)
+            if isinstance(got, Failure):
+                return got, None
+            token = got
+        question = Question(self._provider, request.reference, credentials.account, token)
+        send = partial(self._send, believed=question.believed, again=question.request)
+        response = self._observer.exchange(send, question.request(), until, request.reference)
+        crash_points.reached("asked")
+        if isinstance(response, Failure):
+            return response, None
+        refused = credentials.access_tokens is not None and credentials.access_tokens.refused(response)
+        return question.outcome(response), token if refused else None
+
+    def _newer_credentials(self, account: str, used: _Credentials, *, look: bool) -> _Credentials | None:
+        """Return the account's credentials if they are others than those used; ``look`` for newer ones if not."""
+        newer = self._credentials.get(account)
+        if newer is used and look:
+            self._refresh()
+            newer = self._credentials.get(account)
+        return None if newer is used else newer
 
     def _is_too_late(self, lookup: Lookup, seconds: float) -> bool:
         """Return whether the deadline passes within that time."""

@@ -1,11 +1,12 @@
 """What an adapter is: an account model, ``build``, ``parse`` and a code table. No I/O anywhere."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cardtoken.contract import LookupRequest
 from cardtoken.providers import PROVIDERS
@@ -45,10 +46,29 @@ def _encodable(value: Secret) -> Secret:
 Key = Annotated[Secret, AfterValidator(_encodable)]
 
 
+_RATE: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/(s|m)", re.ASCII)
+
+
+def _rate(value: object) -> float | None:
+    """Return the calls a second of a rate such as 100/s; None where there is none."""
+    if value is None:
+        return None
+    found = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found or not float(found[1]):
+        raise ValueError("must be a number and a unit, such as 100/s or 3000/m")
+    return float(found[1]) / (60 if found[2] == "m" else 1)
+
+
+Rate = Annotated[float | None, BeforeValidator(_rate)]
+
+
 class Account(BaseModel):
     """Whose credentials a lookup uses. A field ``x`` of provider ``p`` is the variable ``P_X``; see its description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
+
+    #: Calls a second that all workers together make for it at most; None: any number.
+    rate_limit: Rate = Field(default=None, description="calls, as 100/s or 3000/m; empty for no limit")
 
 
 A = TypeVar("A", bound=Account)

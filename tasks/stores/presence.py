@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from redis import Redis
@@ -17,12 +18,15 @@ from tasks.stores.clock import RedisClock
 #: Seconds between two reports, and after which the hash of a worker that reports no more expires.
 PAUSE: Final = 5.0
 _EXPIRY: Final = 16
+#: Characters of what is wrong with the configuration.
+_LONGEST_TROUBLE: Final = 500
 
 
 class Presence:
     """Reports of one worker. ``state`` returns what changes: queues, messages in hand, seconds that the loop has stood.
 
-    ``stalled`` is asked for the seconds for which calls should have ended and none has.
+    ``stalled`` is asked for the seconds for which calls should have ended and none has, ``configuration`` for what is
+    wrong with files that changed since the start, and when keys and accounts were taken up last.
     """
 
     def __init__(
@@ -35,7 +39,9 @@ class Presence:
         *,
         clock: RedisClock,
         stalled: Callable[[], float] = lambda: 0.0,
+        configuration: Callable[[], tuple[str, datetime | None]] = lambda: ("", None),
     ) -> None:
+        self._configuration = configuration
         self._stalled = stalled
         self._clock = clock
         self._redis = redis
@@ -53,12 +59,15 @@ class Presence:
     def report(self) -> None:
         """Report that this worker is there, and how it is. Raises ``redis.RedisError``."""
         queues, messages, still = self._state()
+        trouble, configured_at = self._configuration()
         fields: dict[Any, Any] = {
             **self._fixed,
             "queues": json.dumps(list(queues)),
             "messages": messages,
             "still": f"{still:.1f}",
             "stalled": f"{self._stalled():.1f}",
+            "configuration": trouble[:_LONGEST_TROUBLE],
+            "configured_at": format_time(configured_at) if configured_at else "",
             "clock_offset": "" if (offset := self._clock.offset) is None else f"{offset:.3f}",
         }
         # By Redis' clock, so that a reader need not trust this host's.

@@ -92,6 +92,17 @@ CONTROL_IGNORED: Final = Counter(
 CLOCK_OFFSET_SECONDS: Final = Gauge(
     "cardtoken_clock_offset_seconds", "Seconds by which this host's clock is ahead of Redis'.", registry=REGISTRY
 )
+#: Named as those of Prometheus and Alertmanager are.
+CONFIG_RELOAD_SUCCESSFUL: Final = Gauge(
+    "cardtoken_config_last_reload_successful",
+    "Whether the worker uses what its files of keys and accounts say now; 0: one is broken, and its old value is used.",
+    registry=REGISTRY,
+)
+CONFIG_RELOAD_SUCCESS_SECONDS: Final = Gauge(
+    "cardtoken_config_last_reload_success_timestamp_seconds",
+    "When it last took up what they say, as Unix time.",
+    registry=REGISTRY,
+)
 UNEXPECTED: Final = Counter(
     "cardtoken_unexpected_errors", "Exceptions that this service did not foresee.", registry=REGISTRY
 )

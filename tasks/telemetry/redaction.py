@@ -13,6 +13,8 @@ from urllib.parse import quote, quote_plus, urlsplit
 MASK: Final = "***"
 #: A shorter one would be found in half of all words.
 _SHORTEST: Final = 6
+#: Former secrets that are remembered.
+_MOST_FORMER: Final = 100
 #: Levels of lists and objects that are gone through; what is deeper is cut off.
 _DEEPEST: Final = 20
 
@@ -21,7 +23,16 @@ class Redactor:
     """Replaces secrets in text. ``secrets`` are passwords and keys, or URLs that have a password in them."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets for part in _parts(secret) for form in _forms(part)}
+        self._current: tuple[str, ...] = ()
+        self._former: tuple[str, ...] = ()
+        self.replace(secrets)
+
+    def replace(self, secrets: Iterable[str]) -> None:
+        """Replace these in text from now on, beside the latest of those before: calls with them may be under way."""
+        current = tuple(dict.fromkeys(secrets))
+        former = [each for each in dict.fromkeys((*self._current, *self._former)) if each not in current]
+        self._current, self._former = current, tuple(former[:_MOST_FORMER])
+        forms = {form for secret in (*current, *self._former) for part in _parts(secret) for form in _forms(part)}
         # The longest first: one secret may be the beginning of another.
         pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
         self._pattern = re.compile(pattern) if pattern else None

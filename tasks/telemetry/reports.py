@@ -142,8 +142,8 @@ def sampler(rate: float) -> Callable[[dict[str, Any]], float]:
 
 
 def start(dsn: str, *, environment: str, release: str, traces: float, redactor: Redactor) -> None:
-    """Tell Sentry from now on. ``traces``: the share of tasks, from 0 to 1, of which it gets a trace."""
-    global _sdk  # noqa: PLW0603 - a process tells Sentry or it does not
+    """Tell Sentry from now on, and no other one any more. ``traces``: the share of tasks that it gets a trace of."""
+    global _sdk
     import sentry_sdk
     from sentry_sdk.integrations.atexit import AtexitIntegration
     from sentry_sdk.integrations.celery import CeleryIntegration
@@ -153,7 +153,7 @@ def start(dsn: str, *, environment: str, release: str, traces: float, redactor: 
     from sentry_sdk.integrations.redis import RedisIntegration
     from sentry_sdk.integrations.threading import ThreadingIntegration
 
-    _sdk = sentry_sdk
+    former, _sdk = (_sdk.get_client() if _sdk is not None else None), sentry_sdk
     scrub = Scrubber(redactor)
     sentry_sdk.init(
         dsn,
@@ -183,6 +183,8 @@ def start(dsn: str, *, environment: str, release: str, traces: float, redactor: 
         before_breadcrumb=scrub.breadcrumb,
         shutdown_timeout=_FLUSH,
     )
+    if former is not None:
+        former.close(timeout=_FLUSH)
 
 
 def stop() -> None:

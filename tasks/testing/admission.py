@@ -119,7 +119,7 @@ class MemoryRateLimiter:
     wanted: list[int] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def limits(self, provider: str) -> bool:
+    def limits(self, provider: str, account: str) -> bool:  # noqa: ARG002 - the port's signature
         """Return whether this provider has a limit."""
         return provider in self.permits
 

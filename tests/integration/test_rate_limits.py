@@ -22,8 +22,8 @@ def redis(redis_server: RedisServer) -> Iterator[Any]:
 
 
 @pytest.fixture
-def limits(redis: Any) -> RateLimits:
-    return RateLimits(redis, {"opay": RATE}, 0.2)
+def limits(redis: Any, account: str) -> RateLimits:
+    return RateLimits(redis, {("opay", account): RATE, ("opay", f"{account}-2"): RATE}, 0.2)
 
 
 @pytest.fixture
@@ -67,15 +67,33 @@ def test_accounts_have_limits_of_their_own(limits: RateLimits, account: str) -> 
     assert limits.reserve("opay", f"{account}-2", Lane.BULK, 1).moments == (0.0,)
 
 
-def test_only_what_has_a_limit_is_limited(limits: RateLimits) -> None:
-    assert limits.limits("opay")
-    assert not limits.limits("afterpay")
+def test_only_what_has_a_limit_is_limited(limits: RateLimits, account: str) -> None:
+    assert limits.limits("opay", account)
+    assert not limits.limits("opay", "another")
+    assert not limits.limits("afterpay", account)
+    assert limits.reserve("opay", "another", Lane.BULK, 3).moments == (0, 0, 0)
+
+
+def test_a_rate_that_is_replaced_holds_from_the_next_permit_on(limits: RateLimits, redis: Any, account: str) -> None:
+    limits.replace({("opay", account): 0.01})
+    assert len(limits.reserve("opay", account, Lane.INTERACTIVE, 5).moments) == 2  # one of each part
+    limits.replace({("opay", account): 100.0})
+    faster = limits.reserve("opay", account, Lane.INTERACTIVE, 5)
+    assert len(faster.moments) == 5
+    assert faster.moments[0] == 0
+    # A worker that has not taken up the new rate goes by the same moments.
+    slower = RateLimits(redis, {("opay", account): 10.0}, 0.2)
+    assert slower.reserve("opay", account, Lane.INTERACTIVE, 1).moments[0] > 0
 
 
 def test_where_redis_cannot_answer_calls_go_on(account: str) -> None:
     with RedisServer() as server:
         client = redis_py.Redis.from_url(server.url)
-    assert RateLimits(client, {"opay": RATE}, 0.2).reserve("opay", account, Lane.BULK, 3).moments == (0, 0, 0)
+    assert RateLimits(client, {("opay", account): RATE}, 0.2).reserve("opay", account, Lane.BULK, 3).moments == (
+        0,
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize("lane", list(Lane))
@@ -91,6 +109,6 @@ def test_permits_are_given_again_when_the_clock_of_redis_has_gone_back(
 
 
 def test_a_seldom_permit_is_not_taken_for_a_clock_that_went_back(redis: Any, account: str) -> None:
-    seldom = RateLimits(redis, {"opay": 0.01}, 0)
+    seldom = RateLimits(redis, {("opay", account): 0.01}, 0)
     assert seldom.reserve("opay", account, Lane.BULK, 1).moments == (0.0,)
     assert seldom.reserve("opay", account, Lane.BULK, 1).moments == ()

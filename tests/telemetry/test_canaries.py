@@ -33,8 +33,12 @@ from tests.browser.flower import Flower
 from tests.cli.terminal import CARDTOKEN, environment
 from tests.telemetry.envelopes import SentryServer
 
+MERCHANT = "256600000000001"
 MERCHANT_KEY = "OPAYPRV-canary/8c1f+4d77"
 CLIENT_SECRET = "client:canary/5e2b+91aa"
+#: Those that are to take their places while the worker runs.
+ROTATED_KEY, ROTATED_SECRET = "OPAYPRV-rotated/1b7a+92cd", "client:rotated/c04d+7e1b"
+WRONG_KEY, BROKEN_KEY = "OPAYPRV-wrong/44f0+18ab", "OPAYPRV-broken/9d3e+60cf"
 REDIS_PASSWORD = "redis-canary/77d0+c3fe"
 CARD = "cardcanary6b9a20"
 METADATA = "metadata canary/4f+ü"
@@ -103,15 +107,17 @@ class Events:
 @pytest.fixture(scope="module")
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("accounts") / "accounts.json"
-    path.write_text(
-        json.dumps(
-            {
-                "opay": {"default": {"merchant_id": "256600000000001", "private_key": MERCHANT_KEY}},
-                "afterpay": {"default": {"client_id": "canary", "client_secret": CLIENT_SECRET}},
-            }
-        )
-    )
+    path.write_text(accounts_with(MERCHANT_KEY, CLIENT_SECRET))
     return path
+
+
+def accounts_with(key: str, secret: str) -> str:
+    return json.dumps(
+        {
+            "opay": {"default": {"merchant_id": MERCHANT, "private_key": key}},
+            "afterpay": {"default": {"client_id": "canary", "client_secret": secret}},
+        }
+    )
 
 
 def test_planted_secrets_appear_on_no_surface(accounts: Path, tmp_path: Path) -> None:
@@ -138,6 +144,7 @@ def test_planted_secrets_appear_on_no_surface(accounts: Path, tmp_path: Path) ->
         with service.worker(level="DEBUG", METRICS_PORT=str(port), RETRY_MAX_ATTEMPTS="5") as worker:
             until(lambda: True if flower.get("/api/workers?refresh=1").json() else None)
             tasks = everything(service)
+            rotated(service, accounts, worker)
             commands(service, surfaces, tmp_path)
             surfaces.add("metrics", requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text)
             pages = ["/", "/tasks", "/workers", "/broker", "/about", "/metrics", f"/worker/{worker.name}", "/api/tasks"]
@@ -155,6 +162,9 @@ def test_planted_secrets_appear_on_no_surface(accounts: Path, tmp_path: Path) ->
             )
             assert worker.stop() == 0
             surfaces.add("log at DEBUG", worker.log)
+        accounts.write_text(accounts_with(MERCHANT_KEY, CLIENT_SECRET), encoding="utf-8")
+        service.simulator.accept("opay", MERCHANT, MERCHANT_KEY)
+        service.simulator.accept("afterpay", "canary", CLIENT_SECRET)
         crashes(service, surfaces, tmp_path)
         misconfigured(service, surfaces)
         customers = people(service)
@@ -168,6 +178,10 @@ def test_planted_secrets_appear_on_no_surface(accounts: Path, tmp_path: Path) ->
     canaries = {
         "private key": MERCHANT_KEY,
         "client secret": CLIENT_SECRET,
+        "rotated key": ROTATED_KEY,
+        "rotated client secret": ROTATED_SECRET,
+        "wrong key": WRONG_KEY,
+        "key in a broken file": BROKEN_KEY,
         "Redis password": REDIS_PASSWORD,
         "access token": TOKEN_PREFIX,
         "card token": CARD,
@@ -237,6 +251,31 @@ def everything(service: Service) -> list[str]:
         service.redis.lpush("lookup.opay.bulk", entry)
         service.quarantined(entry)
     return list(counts)
+
+
+def rotated(service: Service, accounts: Path, worker: WorkerProcess) -> None:
+    """New keys while the worker runs: one that the provider refuses, good ones, and then a file that is broken."""
+
+    def changed(text: str, said: str) -> None:
+        before = worker.log.count(said)
+        accounts.write_text(text, encoding="utf-8")
+        until(lambda: True if worker.log.count(said) > before else None)
+
+    def ask(*names: str) -> None:
+        opay = service.send("opay", [{"opay_token": f"OPAY_TOKEN_{name}~{CARD}r"} for name in names])
+        afterpay = service.send("afterpay", [{"original_request_id": f"{name}~{CARD}r"} for name in names])
+        for task in (opay, afterpay):
+            service.results(task, len(names), timeout=60)
+
+    service.simulator.accept("opay", MERCHANT, ROTATED_KEY)
+    service.simulator.accept("afterpay", "canary", ROTATED_SECRET)
+    changed(accounts_with(WRONG_KEY, ROTATED_SECRET), "new keys or accounts are in use")
+    ask("visa")
+    changed(accounts_with(ROTATED_KEY, ROTATED_SECRET), "new keys or accounts are in use")
+    ask("visa", "echo-secrets")
+    # As when quotation marks are lost: the key stands where a field's name does.
+    broken = accounts_with(ROTATED_KEY, ROTATED_SECRET).replace("private_key", BROKEN_KEY)
+    changed(broken, "the old keys or accounts stay in use")
 
 
 def commands(service: Service, surfaces: Surfaces, folder: Path) -> None:

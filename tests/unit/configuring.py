@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from config.errors import ConfigurationError, Fault
-from config.settings import Configuration, load
+from config.settings import Configuration
+from config.source import Source
 from tasks.providers import PROVIDERS
 
 MODELS: Mapping[str, type[BaseModel]] = {name: provider.account for name, provider in PROVIDERS.items()}
@@ -38,7 +39,7 @@ class Environment:
     def load(self, **variables: str) -> Configuration:
         for name, value in variables.items():
             self._monkeypatch.setenv(name, value)
-        return load(MODELS)
+        return Source(MODELS).load()
 
     def refused(self, **variables: str) -> ConfigurationError:
         """The error that these variables lead to; no secret among them may be in its text."""

@@ -1,6 +1,7 @@
 """Lookups of a provider in memory, run by the engine with circuits, rate limits and a clock in memory."""
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +43,9 @@ class InMemory:
         self.limits = MemoryRateLimiter()
         self.provider = FakeProvider(access_tokens=access_tokens)
         self.stopping = threading.Event()
+        #: How often newer keys were looked for because one was refused, and what happens then.
+        self.refreshes = 0
+        self.on_refresh: Callable[[], None] = lambda: None
         self.threads = CallThreads(concurrency, "call")
         name = self.provider.adapter.name
         self.admission = Admission(name, accounts, self.circuits, self.limits, monotonic=self.clock.monotonic)
@@ -57,8 +61,13 @@ class InMemory:
             monotonic=self.clock.monotonic,
             not_found_grace=not_found_grace,
             stopping=self.stopping,
+            refresh=self._refresh,
         )
         self.engine = Engine(self.attempts, self.threads, self.stopping)
+
+    def _refresh(self) -> None:
+        self.refreshes += 1
+        self.on_refresh()
 
     def found(self, reference: str) -> Found:
         """Return what a call about the reference comes to."""

@@ -10,6 +10,7 @@ import pytest
 from cardtoken.contract import Category, Lane, TokenRecord
 from tasks.lookups.lookup import Blocked, Lookup, NotStarted, Postponed, Reason, Settled
 from tasks.lookups.outcomes import Failure, Found, NotFound, Outcome
+from tasks.providers.provider import Account
 from tests.unit.in_memory import InMemory
 
 FOUND: Outcome = Found(TokenRecord(value="t"))
@@ -216,6 +217,93 @@ def test_a_worker_that_stops_does_not_repeat_a_call_with_a_new_access_token() ->
     step = memory.one("visa")
     assert isinstance(step, NotStarted)
     assert step.lookup.attempts == 1 == len(memory.provider.calls)
+
+
+# --- keys that are replaced
+
+
+def accounts(**rates: float) -> dict[str, Account]:
+    """Accounts that differ in something from those that a worker begins with."""
+    return {name: Account(rate_limit=f"{rate:g}/s") for name, rate in rates.items()}
+
+
+@pytest.mark.parametrize("access_tokens", [False, True])
+def test_a_call_whose_key_was_replaced_meanwhile_is_made_again_with_the_new_one(access_tokens: bool) -> None:
+    memory = InMemory(access_tokens=access_tokens)
+
+    def replace() -> Outcome:
+        memory.attempts.replace(accounts(default=1))
+        return REFUSED
+
+    memory.provider.script("visa", replace, FOUND)
+    settled = memory.settle(new(memory))
+    assert (settled.outcome, settled.lookup.attempts) == (FOUND, 2)
+    assert memory.refreshes == 0
+    assert len(memory.provider.calls) == 2
+
+
+def test_a_refused_key_is_looked_for_and_the_call_made_again_if_there_is_a_newer_one() -> None:
+    memory = InMemory()
+    memory.on_refresh = lambda: memory.attempts.replace(accounts(default=1))
+    memory.provider.script("visa", REFUSED, FOUND)
+    settled = memory.settle(new(memory))
+    assert (settled.outcome, settled.lookup.attempts, memory.refreshes) == (FOUND, 2, 1)
+
+
+def test_a_refused_key_without_a_newer_one_costs_one_call() -> None:
+    memory = InMemory()
+    memory.provider.script("visa", REFUSED)
+    settled = memory.settle(new(memory))
+    assert (settled.outcome, settled.lookup.attempts, memory.refreshes) == (REFUSED, 1, 1)
+
+
+def test_keys_that_are_replaced_again_and_again_cost_two_calls() -> None:
+    memory = InMemory()
+    rates = iter(range(1, 9))
+    memory.on_refresh = lambda: memory.attempts.replace(accounts(default=next(rates)))
+    memory.provider.script("visa", REFUSED)
+    settled = memory.settle(new(memory))
+    assert settled.lookup.attempts == 2 == len(memory.provider.calls)
+
+
+def test_a_call_with_a_newer_key_is_not_made_beyond_the_attempts_allowed() -> None:
+    memory = InMemory(max_attempts=1)
+    memory.on_refresh = lambda: memory.attempts.replace(accounts(default=1))
+    memory.provider.script("visa", REFUSED)
+    settled = memory.settle(new(memory))
+    assert (settled.outcome, settled.lookup.attempts) == (REFUSED, 1)
+
+
+def test_the_access_token_of_an_account_that_changed_is_dropped_and_no_other() -> None:
+    memory = InMemory(access_tokens=True, accounts=("default", "other"))
+    for account in ("default", "other"):
+        memory.one("visa", account=account)
+    assert memory.provider.token_requests == 2
+    memory.attempts.replace({"default": Account(), **accounts(other=1)})
+    memory.one("visa", account="default")
+    assert memory.provider.token_requests == 2
+    memory.one("visa", account="other")
+    assert memory.provider.token_requests == 3
+
+
+def test_a_call_of_an_account_that_is_removed_ends_and_the_next_lookup_of_it_is_not_made() -> None:
+    memory = InMemory(accounts=("default", "other"))
+
+    def remove() -> Outcome:
+        memory.attempts.replace({"default": Account()})
+        return FOUND
+
+    memory.provider.script("visa", remove)
+    step = memory.one("visa", account="other")
+    assert isinstance(step, Settled)
+    assert step.outcome == FOUND
+    step = memory.one("amex", account="other")
+    assert isinstance(step, Settled)
+    assert step.outcome == Failure(Category.INVALID_REQUEST, "account: there is no such account")
+    memory.attempts.replace({"default": Account(), "new": Account()})
+    step = memory.one("amex", account="new")
+    assert isinstance(step, Settled)
+    assert isinstance(step.outcome, Found)
 
 
 def test_a_lookup_shows_nothing_of_itself_in_an_unexpected_error(caplog: pytest.LogCaptureFixture) -> None:

@@ -110,9 +110,10 @@ def test_a_limit_in_the_env_file_holds_for_both_lanes_too(environment: Environme
 
 def test_each_provider_has_a_pace_of_its_own(environment: Environment) -> None:
     given = {"OPAY_RATE_LIMIT": "30/m", "AFTERPAY_RATE_LIMIT": "100/s", "AFTERPAY_NOT_FOUND_GRACE": "2.5"}
-    pacing = environment.load(**given).pacing
-    assert (pacing["opay"].rate_limit, pacing["opay"].not_found_grace) == (0.5, 0)
-    assert (pacing["afterpay"].rate_limit, pacing["afterpay"].not_found_grace) == (100, 2.5)
+    configuration = environment.load(**OPAY, **AFTERPAY, **given)
+    accounts: Any = configuration.accounts
+    assert [accounts[provider]["default"].rate_limit for provider in ("opay", "afterpay")] == [0.5, 100]
+    assert [configuration.pacing[provider].not_found_grace for provider in ("opay", "afterpay")] == [0, 2.5]
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_a_bad_name_is_refused_without_being_quoted(environment: Environment, na
         ({"opay": [EMEA]}, "has the wrong shape"),
         ({"canary": {"emea": EMEA}}, "names an unknown provider"),
         ({"opay": {"emea": "canary"}}, "is not a JSON object"),
-        ({"opay": {"emea": {**EMEA, "merchant": "m"}}}, "merchant extra inputs are not permitted"),
+        ({"opay": {"emea": {**EMEA, "merchant": "m"}}}, "merchant: there is no such field; did you mean merchant_id?"),
         ({"opay": {"emea": {**EMEA, "merchant_id": 2}}}, "merchant_id input should be a valid string"),
         ({"opay": {"emea": {**EMEA, "base_url": "canary"}}}, "base_url must be a URL such as https://api.example.com"),
         ({"opay": {"emea": {**EMEA, "private_key": "canary \ud800"}}}, "private_key is not UTF-8 text"),

@@ -28,17 +28,23 @@ class Recorded:
         return call
 
 
+def worker_of_nothing() -> Worker:
+    nothing: Any = None
+    return Worker(nothing, nothing, nothing, nothing)
+
+
 def built(calls: list[str], **fails: bool) -> Worker:
     """A worker with recorded parts, as it is after ``build``."""
-    nothing: Any = None
     parts: dict[str, Any] = {
-        name: Recorded(name, calls, fails.get(name, False)) for name in ("processor", "claims", "http", "presence")
+        name: Recorded(name, calls, fails.get(name, False))
+        for name in ("processor", "claims", "http", "presence", "rate_limits")
     }
     several: dict[str, Any] = {
+        "attempts": {},
         "engines": (Recorded("opay", calls), Recorded("afterpay", calls)),
         "periodic": (Recorded("leases", calls), Recorded("reports", calls)),
     }
-    worker = Worker(nothing, nothing, nothing)
+    worker = worker_of_nothing()
     worker._parts = Parts(**parts, **several)
     return worker
 
@@ -68,8 +74,7 @@ def test_a_quiet_worker_touches_none_of_its_parts() -> None:
 
 
 def test_a_process_that_is_not_a_worker_has_nothing_to_start_or_stop_and_runs_no_lookup() -> None:
-    nothing: Any = None
-    worker = Worker(nothing, nothing, nothing)
+    worker = worker_of_nothing()
     before = threading.active_count()
     worker.start()
     worker.stop()
