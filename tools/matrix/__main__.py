@@ -10,6 +10,7 @@ in build/matrix.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     combinations = list(_chosen(options))
     console = Console(stderr=True)
     status = 1
+    # A shell lets commands in the background ignore it, and the workers of the tests would too.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     try:
         with signals_as_ctrl_c(), Live(console=console, refresh_per_second=4) as live:
             for each in combinations:

@@ -67,7 +67,7 @@ class Combination:
     def _run(self, python: Path, server: pieces.Piece, jobs: int, logs: Path, told: Told) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         log = logs / f"{self.name}.log"
-        pytest = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not tools"]
+        pytest = [str(python), "-u", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not tools"]
         command = [*pytest, "-n", str(jobs), "--dist", "loadfile", "--no-loadscope-reorder", *self.tests]
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
         environment["PATH"] = f"{server.program.parent}{os.pathsep}{environment['PATH']}"
