@@ -23,7 +23,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sandbox.group import signals_as_ctrl_c
-from soak import answers, disturbances, failover, fuzz, hosts, interruptions, kills, outages, scaling, silence, timings
+from soak import (
+    answers,
+    disturbances,
+    failover,
+    fuzz,
+    hosts,
+    interruptions,
+    kills,
+    outages,
+    rotation,
+    scaling,
+    silence,
+    timings,
+)
 from soak.record import Plan, Record
 from soak.stock import UnavailableError
 
@@ -38,6 +51,7 @@ RUNS = {
     **silence.RUNS,
     **failover.RUNS,
     **hosts.RUNS,
+    **rotation.RUNS,
     **timings.RUNS,
 }
 

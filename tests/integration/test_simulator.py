@@ -710,6 +710,27 @@ def test_a_behaviour_that_does_not_exist_changes_nothing(client: Client, change:
     assert client.control("GET", "behaviour").json() == before
 
 
+def test_an_account_has_the_secrets_that_it_is_given(client: Client) -> None:
+    body = json.dumps({"opayToken": "OPAY_TOKEN_visa"}).encode()
+
+    def code(key: str) -> str:
+        signature = hmac.digest(key.encode(), body, "sha512").hex()
+        return str(client.opay_body(body, MerchantId="1", Authorization=f"Bearer {signature}").json()["code"])
+
+    assert code("old") == "02002"
+    client.control("PUT", "accounts", json={"opay": {"1": ["old", "new"]}}).raise_for_status()
+    assert [code(key) for key in ("old", "new", "new", "other")] == ["00000", "00000", "00000", "02000"]
+    counts = client.control("PUT", "accounts", json={"opay": {"1": ["new"]}}).json()
+    assert counts["opay"]["1"] == [2]
+    assert [code(key) for key in ("old", "new")] == ["02000", "00000"]
+    several: list[Any] = [[], {"visa": {}}, {"opay": []}, {"opay": {"1": "new"}}, {"opay": {"1": [5]}}]
+    for wrong in several:
+        assert client.control("PUT", "accounts", json=wrong).status_code == 400
+    assert client.control("GET", "accounts").json()["opay"]["1"] == [3]
+    client.control("PUT", "accounts", json={"opay": {"1": []}}).raise_for_status()
+    assert code("new") == "02002"
+
+
 def test_health_and_unknown_paths(client: Client) -> None:
     assert client.control("GET", "health").status_code == 200
     assert client.control("GET", "unknown").status_code == 404

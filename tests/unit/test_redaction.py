@@ -55,3 +55,14 @@ def test_the_longer_of_two_goes_first() -> None:
 def test_values_are_gone_through() -> None:
     found = Redactor(["hunter2-hunter2"]).whole({"hunter2-hunter2": ["x hunter2-hunter2", 5, None, b"raw"]})
     assert found == {MASK: [f"x {MASK}", 5, None, MASK]}
+
+
+def test_secrets_that_are_replaced_stay_masked_beside_the_new_ones() -> None:
+    redactor = Redactor(["first-secret"])
+    redactor.replace(["second-secret", "another-secret"])
+    redactor.replace(["third-secret", "another-secret"])
+    text = "first-secret second-secret third-secret another-secret"
+    assert redactor.text(text) == " ".join([MASK] * 4)
+    for number in range(200):
+        redactor.replace([f"secret-number-{number}"])
+    assert redactor.text("secret-number-199 secret-number-150 first-secret") == f"{MASK} {MASK} first-secret"
