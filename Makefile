@@ -67,7 +67,7 @@ $(VENV)-%/installed: requirements/%.txt
 	@$(PYTHON) -m sandbox.install $(VENV)-$* $<
 	@touch $@
 
-containers: $(VENV)/installed ## build the images and try docker-compose.yml with a real engine, without a registry (as root, on Debian; 4 minutes)
+containers: $(VENV)/installed $(VENV)-kubernetes/installed ## build the images, try docker-compose.yml and Kubernetes' pods with real engines, without a registry (as root, on Debian; 5 minutes)
 	@$(BIN)/python -m tools.containers $(CONTAINERS_ARGS)
 
 check: lint types imports trials ## lint, types, import rules, and the tests that need more than Python

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Final
 
 from tools import debian
-from tools.containers import images, project
+from tools.containers import images, pods, project
 from tools.containers.engine import Engine, EngineError
 
 _CHECKOUT: Final = Path(__file__).parents[2]
@@ -49,6 +49,7 @@ def _run(arguments: list[str]) -> int:
     cache = debian.cache("containers")
     with ThreadPoolExecutor(1) as pool:
         root = pool.submit(images.base, cache)
+        podman = pool.submit(pods.root, cache)
         with Engine(cache) as engine:
             say("an engine runs")
             images.load(engine, root.result(), _CHECKOUT)
@@ -69,6 +70,10 @@ def _run(arguments: list[str]) -> int:
             environment = {**engine.environment, "CARDTOKEN_CONTAINERS": str(app)}
             status = subprocess.run([*command, *arguments], cwd=_CHECKOUT, env=environment, check=False).returncode
             say("the checks have ended")
+            if not status and not arguments:
+                used = ["cardtoken-worker", "cardtoken-simulator", images.names(_CHECKOUT)[-1]]
+                status = pods.tried(engine, podman.result(), app, _CHECKOUT, used)
+                say("the pods have ended")
     say("all is removed")
     return status
 
