@@ -78,8 +78,9 @@ def test_the_engine_and_the_images_know_no_secret(containers: Containers) -> Non
 
 def test_a_dollar_in_a_secret_or_a_setting_is_kept(containers: Containers) -> None:
     program = (
-        "from config.settings import load; from tasks.providers import PROVIDERS;"
-        "found = load({name: each.account for name, each in PROVIDERS.items()}).accounts['opay']['dollars'];"
+        "from config.source import Source; from tasks.providers import PROVIDERS;"
+        "models = {name: each.account for name, each in PROVIDERS.items()};"
+        "found = Source(models).load().accounts['opay']['dollars'];"
         "print(found.private_key.get_secret_value(), found.code_overrides)"
     )
     overrides = '{"a$b": "found"}'
