@@ -11,7 +11,7 @@ from sandbox.service import Service, Simulator
 
 if threading.current_thread() is threading.main_thread():
     # Where the tests run in the background, these are ignored, and what they start would ignore them too.
-    for _number in (signal.SIGINT, signal.SIGHUP):
+    for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(_number) is signal.SIG_IGN:
             signal.signal(_number, signal.SIG_DFL)
 

@@ -120,6 +120,7 @@ def accounts_with(key: str, secret: str) -> str:
     )
 
 
+@pytest.mark.timeout(300)  # it searches all that a service writes, on whatever else the machine does
 def test_planted_secrets_appear_on_no_surface(accounts: Path, tmp_path: Path) -> None:
     surfaces = Surfaces()
     with ExitStack() as stack:
