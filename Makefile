@@ -57,7 +57,7 @@ provider: $(VENV)/installed ## a running start for a new provider, as in: make p
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not tools and not containers" $(PYTEST_ARGS)
 
-soak: $(VENV)/installed ## long runs: hundreds of kills, restarts, stops, tens of thousands of odd entries (45 minutes)
+soak: $(VENV)/installed ## long runs: hundreds of kills, restarts, stops, tens of thousands of odd entries (50 minutes)
 	@$(BIN)/python -m soak $(SOAK_ARGS)
 
 bench: $(VENV)-bench/installed $(VENV)-peers/installed $(VENV)-peers-arq/installed ## measure side by side with other task queues, and write docs/benchmarks.md (9 minutes)

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from sandbox.group import signals_as_ctrl_c
 from soak import (
+    alerts,
     answers,
     disturbances,
     failover,
@@ -53,6 +54,7 @@ RUNS = {
     **hosts.RUNS,
     **rotation.RUNS,
     **timings.RUNS,
+    **alerts.RUNS,
 }
 
 
