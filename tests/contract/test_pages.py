@@ -50,7 +50,7 @@ def test_each_program_of_the_pages_is_tried_and_says_what_to_install() -> None:
 def commands() -> Iterator[list[str]]:
     """The words of each call of the command line that a page shows."""
     for page in (*PAGES, "docs/adding-a-provider.md", "simulator/README.md"):
-        text = (ROOT / page).read_text(encoding="utf-8")
+        text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
         blocks = chain.from_iterable(map(str.splitlines, re.findall(r"```sh\n(.*?)```", text, re.DOTALL)))
         for line in (*blocks, *re.findall(r"`(cardtoken [^`]+)`", text)):
             words = shlex.split(line, comments=True)
