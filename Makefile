@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo up contract rules provider test soak bench matrix containers check trials newest sbom wheel audit tools programs lint types imports lock clean another-python
+.PHONY: help install demo up contract rules provider test soak bench matrix alerts containers check trials newest sbom wheel audit tools programs lint types imports lock clean another-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ provider: $(VENV)/installed ## a running start for a new provider, as in: make p
 	@$(BIN)/python -m tools.provider $(NAME)
 
 test: $(VENV)/installed ## the test suite, against a real Redis, real HTTP and a real worker
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not tools and not containers" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not tools and not containers and not alerts" $(PYTEST_ARGS)
 
 soak: $(VENV)/installed ## long runs: hundreds of kills, restarts, stops, tens of thousands of odd entries (50 minutes)
 	@$(BIN)/python -m soak $(SOAK_ARGS)
@@ -66,6 +66,9 @@ bench: $(VENV)-bench/installed $(VENV)-peers/installed $(VENV)-peers-arq/install
 $(VENV)-%/installed: requirements/%.txt
 	@$(PYTHON) -m sandbox.install $(VENV)-$* $<
 	@touch $@
+
+alerts: $(VENV)/installed programs ## fire each alert by a real fault, and end it by its runbook's command (on a quiet machine; 4 minutes)
+	$(BIN)/python -m pytest -m alerts $(PYTEST_ARGS) tests/telemetry/test_alerts.py
 
 containers: $(VENV)/installed $(VENV)-kubernetes/installed ## build the images, try docker-compose.yml and Kubernetes' pods with real engines, without a registry (as root, on Debian; 5 minutes)
 	@$(BIN)/python -m tools.containers $(CONTAINERS_ARGS)

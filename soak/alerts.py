@@ -21,6 +21,8 @@ _FACTOR: Final = 30.0
 _OPAY, _AFTERPAY, _BULK, _OTHER_BULK = (
     "lookup.opay.interactive", "lookup.afterpay.interactive", "lookup.opay.bulk", "lookup.afterpay.bulk",
 )  # fmt: skip
+#: Of different lengths: alert after alert wants to see some of them end in each moment.
+_SLOW: Final = ("slow-5.2", "slow-6.8", "slow-5.8", "slow-6.2", "slow-5.5")
 #: A worker of a release with a fault, which takes from a queue.
 _FAULTY: Final = """
 import sys
@@ -42,6 +44,7 @@ def alerts(plan: Plan) -> Record:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         watched = Watched(stack, Path(folder), _FACTOR / plan.scale)
         stories = _Stories(watched)
+        stack.callback(stories.close)
         try:
             stories.begin()
             plan.progress(0, 3, "each part of the service has its troubles")
@@ -91,11 +94,15 @@ class _Stories:
         self._watch = watched.watch
         self._behind = ShiftedServer(watched.url("worker"), 0)
 
+    def close(self) -> None:
+        """Close what is no process."""
+        self._behind.close()
+
     def begin(self) -> None:
         """Start what is well, and see that nothing fires."""
         it, watch = self._watched, self._watch
         self._shop, self._office, self._attic = it.host("shop"), it.host("office"), it.host("attic")
-        self._opay = self._shop.worker("opay", _OPAY, "-c", "4")
+        self._opay = self._shop.worker("opay", _OPAY, "-c", "12")
         self._afterpay = self._shop.worker("afterpay", _AFTERPAY, REDIS_URL=self._behind.url)
         self._few = self._office.worker("few", _BULK, "-c", "2")
         for worker in (self._opay, self._afterpay, self._few):
@@ -124,7 +131,7 @@ class _Stories:
         it.cure(refused, host=shop)
         watch.clear(refused)
 
-        it.streams["opay", "interactive"] = Stream("slow-5.2")
+        it.streams["opay", "interactive"] = Stream(_SLOW)
         waits, slowest, *burns = watch.fire(
             ("CardtokenInteractiveWaits", {"queue": _OPAY}),
             ("CardtokenInteractiveSlow", {"provider": "opay"}),
@@ -140,10 +147,6 @@ class _Stories:
     def shoppers_of_afterpay(self) -> None:
         it, watch = self._watched, self._watch
         it.operator_types('cardtoken circuit open afterpay --account second --for 1d --reason "maintenance"')
-        [held] = watch.fire(("CardtokenCircuitHeld", {"provider": "afterpay", "account": "second"}))
-        it.cure(held)
-        watch.clear(held)
-
         it.streams["afterpay", "interactive"] = Stream()
         time.sleep(1)
         it.simulator.behave(afterpay="down")
@@ -153,6 +156,9 @@ class _Stories:
             ("CardtokenAnswersBurnSlow", {"provider": "afterpay"}),
             ("CardtokenDeadLetters", {}),
         )
+        [held] = watch.fire(("CardtokenCircuitHeld", {"provider": "afterpay", "account": "second"}))
+        it.cure(held)
+        watch.clear(held)
         it.simulator.behave(afterpay="normal")
         with replaced([self._afterpay]):
             it.cure(*down, host=self._shop, PID=str(self._afterpay.child.pid))
@@ -167,7 +173,7 @@ class _Stories:
             it.cure(burns, host=office, PID=str(self._few.child.pid))
         watch.clear(burns)
 
-        it.streams[stream] = Stream("slow-2", age=2760)
+        it.streams[stream] = Stream(("slow-2",), age=2760)
         [waits] = watch.fire(("CardtokenBulkWaits", {"queue": _BULK}))
         workers = [self._few, *it.cure(waits, host=office)]
         watch.clear(waits)
@@ -191,7 +197,7 @@ class _Stories:
         faulty = attic.start(["python", "-c", _FAULTY]).ready()
         good.end()
         faulty.give_up()
-        it.send("afterpay", "bulk", Stream("visa~released"))
+        it.send("afterpay", "bulk", Stream(("visa~released",)))
         [unexpected] = watch.fire(("CardtokenUnexpectedErrors", {}))
         it.cure(unexpected, host=attic, PID=str(faulty.child.pid))
         attic.set(AFTERPAY_BASE_URL=f"{it.simulator.url}/wrong")
@@ -250,7 +256,7 @@ class _Stories:
     def end(self) -> None:
         """Do what all of the service suffers from, one after the other."""
         it, watch, redis = self._watched, self._watch, self._watched.service.redis
-        it.streams["opay", "bulk"] = Stream("slow-6")
+        it.streams["opay", "bulk"] = Stream(("slow-6",))
         until(lambda: True if redis.zcard("lookup:leases") > 2 else None)
         redis.replicaof("127.0.0.1", "1")
         [overdue] = watch.fire(("CardtokenClaimsOverdue", {}))

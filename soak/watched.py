@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,12 +32,18 @@ _DONE: Final = (0, 3)
 
 @dataclass
 class Stream:
-    """What producers ask for, steadily: so many lookups of a reference, five times a second."""
+    """What producers ask for, steadily: so many lookups of a reference, of each in turn, five times a second."""
 
-    reference: str = "visa"
+    references: Sequence[str] = ("visa",)
     #: Seconds since they were asked for.
     age: float = 0
     lookups: int = 2
+    _turn: int = 0
+
+    def next(self) -> str:
+        """Return the reference whose turn it is."""
+        self._turn += 1
+        return self.references[self._turn % len(self.references)]
 
 
 class Watched:
@@ -125,7 +132,7 @@ class Watched:
         name = {"opay": "opay_token", "afterpay": "original_request_id"}[provider]
         prefix = {"opay": "OPAY_TOKEN_", "afterpay": ""}[provider]
         at = datetime.now(UTC) - timedelta(seconds=stream.age)
-        request = {name: f"{prefix}{stream.reference}", "requested_at": at.isoformat()}
+        request = {name: f"{prefix}{stream.next()}", "requested_at": at.isoformat()}
         self.service.producer.send_task(
             f"lookup.{provider}",
             kwargs={"requests": [request] * stream.lookups},

@@ -13,7 +13,7 @@ from soak.prometheus import alerts as every_alert
 from soak.record import Plan
 
 
-@pytest.mark.tools
+@pytest.mark.alerts
 @pytest.mark.timeout(600)
 def test_every_alert_fires_by_a_real_fault_and_ends_by_the_command_of_its_runbook() -> None:
     record = alerts(Plan(scale=0.2, seed=1, progress=lambda *_: None))

@@ -16,6 +16,8 @@ from tools.matrix import pieces
 #: What make and a shell set for this environment, and a test of another one must not see.
 _NOT_HANDED_ON: Final = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTEST_ADDOPTS", "PYTHON", "VIRTUAL_ENV"}
 
+#: Those of `make test`.
+_QUICK: Final = "not tools and not containers and not alerts"
 #: What is told while a combination is tried: its new state in words.
 Told = Callable[[str], None]
 
@@ -67,7 +69,7 @@ class Combination:
     def _run(self, python: Path, server: pieces.Piece, jobs: int, logs: Path, told: Told) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         log = logs / f"{self.name}.log"
-        pytest = [str(python), "-u", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not tools"]
+        pytest = [str(python), "-u", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", _QUICK]
         command = [*pytest, "-n", str(jobs), "--dist", "loadfile", "--no-loadscope-reorder", *self.tests]
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
         environment["PATH"] = f"{server.program.parent}{os.pathsep}{environment['PATH']}"
