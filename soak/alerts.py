@@ -159,6 +159,8 @@ class _Stories:
         [held] = watch.fire(("CardtokenCircuitHeld", {"provider": "afterpay", "account": "second"}))
         it.cure(held)
         watch.clear(held)
+        # Its command has let lookups through for a moment.
+        watch.still_fires(*down)
         it.simulator.behave(afterpay="normal")
         with replaced([self._afterpay]):
             it.cure(*down, host=self._shop, PID=str(self._afterpay.child.pid))
